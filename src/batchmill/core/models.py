@@ -1,0 +1,53 @@
+"""Which engine serves which model name: aliases, the wildcard, and what engines report.
+
+Pure. The names in users' code are *asked*; the names engines know are *served*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from batchmill.model import EngineState, EngineStatus
+
+WILDCARD = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The aliases of this installation and what its engines were last seen to serve."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    engines: tuple[EngineStatus, ...] = ()
+
+    def served_name(self, asked: str) -> str:
+        """The name to send to an engine for a name in a user's code.
+
+        An exact alias wins, then a name that some engine serves as it is, then the wildcard.
+        """
+        if asked in self.aliases:
+            return self.aliases[asked]
+        if any(asked in engine.models for engine in self.engines):
+            return asked
+        return self.aliases.get(WILDCARD, asked)
+
+    def can_serve(self, asked: str) -> bool:
+        """Whether some configured engine serves it, or an engine never seen yet may."""
+        if any(self.served_name(asked) in engine.models for engine in self.engines):
+            return True
+        return any(engine.seen_at == 0.0 for engine in self.engines)
+
+    def engines_for(self, asked: str) -> tuple[EngineStatus, ...]:
+        """The engines that list the served name, up or down."""
+        served = self.served_name(asked)
+        return tuple(engine for engine in self.engines if served in engine.models)
+
+    def names(self) -> tuple[str, ...]:
+        """Every name a user may ask for, sorted: the served ones and the aliases."""
+        served = {model for engine in self.engines for model in engine.models}
+        return tuple(sorted(served | {name for name in self.aliases if name != WILDCARD}))
+
+
+def any_up(engines: Iterable[EngineStatus]) -> bool:
+    """Whether one of them answers now."""
+    return any(engine.state is EngineState.UP for engine in engines)

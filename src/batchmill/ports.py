@@ -1,0 +1,459 @@
+"""The seams: what the core needs from the ledger, the blobs and the engines.
+
+Every method is one whole, atomic domain step. Implementations: `ledger/`, `blobs/`, `engines/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from batchmill.model import (
+    Answer,
+    ApiKey,
+    Beat,
+    BlobName,
+    Dialect,
+    EngineStatus,
+    File,
+    FileId,
+    Job,
+    JobId,
+    JobInput,
+    JobState,
+    KeyId,
+    Kind,
+    Lease,
+    LineError,
+    Outcome,
+    Owner,
+    Part,
+    Segment,
+    Shard,
+    ShardLease,
+    Stream,
+    TenantId,
+    Worker,
+)
+
+T = TypeVar("T")
+
+# ---- the ledger -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuery:
+    """Which files to list, newest first unless `oldest_first`. Empty tuples filter nothing."""
+
+    purposes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    sample_types: tuple[str, ...] = ()
+    mimetypes: tuple[str, ...] = ()
+    search: str | None = None
+    after: FileId | None = None
+    offset: int = 0
+    limit: int = 100
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match."""
+
+    states: tuple[JobState, ...] = ()
+    model: str | None = None
+    agent_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_after: float | None = None
+    key: KeyId | None = None
+    after: JobId | None = None
+    offset: int = 0
+    limit: int = 100
+    oldest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list, and how many match in all."""
+
+    items: tuple[T, ...]
+    total: int
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a worker would take: at most `limit` shards, of jobs whose model it can serve.
+
+    `serving` None serves every model (a wildcard). `not_jobs` are left out: the worker holds
+    shards of them already and only wants to give others their turn. `settling` False takes no
+    shards of stopped jobs.
+    """
+
+    limit: int
+    serving: frozenset[str] | None = None
+    not_jobs: frozenset[JobId] = frozenset()
+    running: bool = True
+    settling: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What one beat learnt: an answer for every lease this owner was told to hold, the
+    ledger's wall time, and whether there is work that could be claimed."""
+
+    answers: Mapping[tuple[JobId, Kind, int], Answer]
+    now: float
+    work: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What validation found: the shards, and how many lines they hold in all.
+
+    `errors` (at most 100 kept) and `errors_total` describe bad lines; with
+    `on_invalid = fail` any error fails the job.
+    """
+
+    shards: tuple[Shard, ...]
+    lines: int
+    errors: tuple[LineError, ...] = ()
+    errors_total: int = 0
+    model: str | None = None
+    """The first line's model; kept on the job when it has none of its own."""
+
+
+class Ledger(Protocol):
+    """The one place of truth for state. Never stores bodies or results.
+
+    Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
+    it was to do has then not happened, or is recognised when it is asked again.
+    """
+
+    async def now(self) -> float:
+        """Wall time as the ledger counts it: never runs backwards."""
+
+    # files
+
+    async def add_file(self, file: File) -> File:
+        """Record an upload whose blob is already durable. `created_at` is set by the ledger."""
+
+    async def file(self, tenant: TenantId, file: FileId) -> File | None:
+        """That file of that tenant, if it exists, is not deleted and has not expired."""
+
+    async def files(self, tenant: TenantId, query: FileQuery) -> Page[File]:
+        """The tenant's files that match. An unknown `after` gives an empty page."""
+
+    async def delete_file(self, tenant: TenantId, file: FileId) -> bool:
+        """Take the file from its user at once; False if there is none.
+
+        Raises `Conflict` when an unfinished job, neither cancelling nor hidden, needs it. The
+        blob goes when the last reference does (see `orphans`).
+        """
+
+    async def segments(self, job: JobId, stream: Stream) -> tuple[Segment, ...]:
+        """The closed segments of one side of a job, in input order."""
+
+    # jobs
+
+    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+        """Record a job in VALIDATING with its validate row, and the file of its inline
+        requests, in one transaction. `created_at` and `deadline` are set by the ledger
+        (`deadline` of the argument is the window in seconds).
+        Raises `StateConflict` when an input file has gone meanwhile."""
+
+    async def job(self, tenant: TenantId, job: JobId) -> Job | None:
+        """That job of that tenant unless hidden."""
+
+    async def jobs(self, tenant: TenantId, query: JobQuery) -> Page[Job]:
+        """The tenant's jobs that match. An unknown `after` gives an empty page."""
+
+    async def cancel(self, tenant: TenantId, job: JobId) -> Job | None:
+        """Move the job to CANCELLING if its state allows; else leave it as it is. Returns the
+        job as it then is, None if there is none."""
+
+    async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
+        """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
+        none, or it was deleted before."""
+
+    async def expire_jobs(self) -> int:
+        """Stop every job whose window has ended; how many. Any process may call it, any
+        number of times."""
+
+    # leases
+
+    async def claim_shards(self, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
+        """Lease open run shards, the job chosen first (`ledger/turns.py`). Each grant raises
+        the shard's epoch. The first claim of a queued job makes it running.
+
+        An expired lease is open, and counts a strike if nothing was committed under it. Shards
+        of a stopped job come with `stop` set; one whose owner has not closed it two beats
+        after the stop is taken from it. Paused jobs give no shards to run.
+        """
+
+    async def claim_chore(self, owner: Owner, kinds: Sequence[Kind]) -> tuple[Lease, Job | None] | None:
+        """Lease one due row of another kind (validate, finalize, prune, sweep), if any. The job
+        is None for the sweep."""
+
+    async def job_inputs(self, job: JobId) -> tuple[JobInput, ...]:
+        """The job's inputs in order."""
+
+    async def renew(self, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
+        """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`."""
+
+    async def release(self, leases: Sequence[Lease], *, after: float = 0.0) -> None:
+        """Give leases back without a strike; they may be claimed again `after` seconds. A lost
+        lease is passed over."""
+
+    async def note_alone(self, lease: Lease, line: int | None) -> bool:
+        """Durably note that only this line of the shard is about to be sent (None: none is);
+        False if the lease is lost."""
+
+    async def plan(self, lease: Lease, plan: Plan) -> Job:
+        """End a validation: create the shards and queue the job, or fail it when it may not
+        run. Stopped meanwhile: create the shards so that they can be settled. A job without
+        lines or shards fails. Raises `LeaseLost`."""
+
+    async def refuse(self, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
+        """End a validation by failing the job; it gets no result files. Raises `LeaseLost`."""
+
+    async def commit(self, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
+        """Publish parts whose blobs are durable, each fenced alone, in one transaction, and
+        count their lines. False: refused, throw that part away. A part published before (its
+        answer was lost) is True again and counted once."""
+
+    async def close(self, lease: Lease, segments: Sequence[Segment]) -> bool:
+        """Close a shard whose every line has an outcome and publish its segments; the last one
+        makes the job finalizable. False if the lease is lost. Closed before by this very
+        lease: True."""
+
+    async def finalize(self, lease: Lease, output: FileId, error: FileId, names: tuple[str, str]) -> Job:
+        """End the job as it was ending: make its virtual files (those that are not empty) and
+        the terminal state visible in one transaction. Raises `LeaseLost`."""
+
+    async def done(self, lease: Lease, *, again_after: float | None = None) -> None:
+        """Close a prune or sweep row, or open it again after that many seconds."""
+
+    async def strike(self, lease: Lease, reason: str) -> bool:
+        """Count a failed try of a chore and put it back with backoff; at the fifth, fail its
+        job (a finalize or validate that cannot be done) and answer True."""
+
+    async def fail_job(self, job: JobId, error: LineError) -> None:
+        """Stop an unfinished job that cannot go on; its open lines settle as failed."""
+
+    # blobs that nobody needs
+
+    async def referenced(self, names: Sequence[BlobName]) -> frozenset[BlobName]:
+        """Those of the names that a file, job input, live part or segment refers to, or that a
+        present owner may still publish (its epoch is the shard's and the shard is leased)."""
+
+    async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
+        """Blobs of parts whose shard is closed: their rows stay, their bytes may go."""
+
+    async def dropped(self, names: Sequence[BlobName]) -> None:
+        """These part blobs are gone from the store."""
+
+    async def prune(self, job: JobId) -> tuple[BlobName, ...]:
+        """Forget a finished job's result files and part rows, past their retention; returns
+        the blobs that may go."""
+
+    async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
+        """Forget files that were deleted, have passed `expires_at`, or were created before
+        that time, unless an unfinished job needs them; returns the blobs that may go."""
+
+    # the fleet
+
+    async def register(self, worker: str, incarnation: str, host: str, pid: int) -> Owner:
+        """Make a worker known before its first claim."""
+
+    async def release_worker(self, worker: str, *, struck: bool) -> int:
+        """Open every lease of a worker whose process is known to be gone; `struck` when it
+        died by itself. How many were opened."""
+
+    async def workers(self) -> tuple[Worker, ...]:
+        """Every worker seen within a day, with its last beat."""
+
+    async def engines(self) -> tuple[EngineStatus, ...]:
+        """Every engine as some worker last saw it."""
+
+    async def open_lines(self) -> int:
+        """Lines of unfinished jobs that have no outcome yet, over all tenants; for metrics."""
+
+    async def jobs_by_state(self) -> Mapping[JobState, int]:
+        """How many jobs are in each state, over all tenants; for metrics."""
+
+    # keys
+
+    async def create_key(self, tenant: TenantId, digest: str, hint: str) -> ApiKey:
+        """Record a key by its hash; makes the tenant if it is new."""
+
+    async def keys(self) -> tuple[ApiKey, ...]:
+        """Every key, revoked ones too."""
+
+    async def revoke_key(self, key: KeyId) -> bool:
+        """Revoke at once; False if there is no such live key."""
+
+    async def key_by_digest(self, digest: str) -> ApiKey | None:
+        """The live key with that hash."""
+
+    async def secret(self, purpose: str) -> bytes:
+        """A 32-byte secret for signing, made once and shared by all processes."""
+
+    async def close_connections(self) -> None:
+        """Let go of the database; whoever opened the ledger calls it."""
+
+
+# ---- blobs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A run of bytes of one blob."""
+
+    blob: BlobName
+    offset: int
+    length: int
+
+
+class BlobWriter(Protocol):
+    """A blob being written. Nobody sees it before `commit`; without it nothing is left."""
+
+    async def write(self, data: bytes) -> None:
+        """Append; raises `BlobsUnavailable` (disk full, say)."""
+
+    async def commit(self) -> int:
+        """Make it durable and visible under its name; its size in bytes."""
+
+    async def abort(self) -> None:
+        """Throw it away; safe to call after `commit` or twice."""
+
+
+class Blobs(Protocol):
+    """Immutable objects, written once under a new name, durable before the call returns.
+
+    Raises `BlobMissing` where a blob or a part of it is not there and `BlobsUnavailable` where
+    the store cannot be used now.
+    """
+
+    async def put_many(self, blobs: Sequence[tuple[BlobName, Sequence[bytes]]]) -> None:
+        """Write several blobs, in parallel and with one directory sync per directory; all are
+        durable when it returns. Writing the same name again replaces it."""
+
+    async def writer(self, name: BlobName) -> BlobWriter:
+        """Start a blob of unknown size; the caller commits or aborts it."""
+
+    def read(self, name: BlobName, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Stream a blob or a run of it in pieces of at most 1 MiB."""
+
+    async def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
+        """Read several runs at once, in the order given. The caller bounds their sum."""
+
+    async def delete_many(self, names: Sequence[BlobName]) -> None:
+        """Delete; names that do not exist are passed over."""
+
+    def names(self, prefix: str, older_than_seconds: float) -> AsyncIterator[BlobName]:
+        """Every blob below the prefix written at least that long ago; also what an
+        interrupted write left behind."""
+
+    async def free_bytes(self) -> int | None:
+        """Room left, or None where the store has no such limit."""
+
+
+# ---- engines ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt: what is sent. `body` is JSON bytes as they came, the model aside."""
+
+    path: str
+    body: bytes
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """2xx with one valid JSON value: `body` as ASCII without line breaks."""
+
+    status: int
+    body: bytes
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Any other complete HTTP answer but 429 and 503; `body` is one JSON value in ASCII: the
+    engine's own, or a JSON string of its text."""
+
+    status: int
+    body: bytes
+    message: str
+    param: str | None = None
+    code: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded:
+    """429 or 503. `retry_after_seconds` where the engine said so."""
+
+    status: int
+    body: bytes
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Nothing was sent: no name, no connection, no TLS."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Sent, and no complete valid answer came back.
+
+    `kind`: "timeout", "reset" (connection lost), "not_json" (2xx that is no JSON),
+    "too_large" (a reply over the limit).
+    """
+
+    kind: str
+    message: str
+    status: int | None = None
+    body: bytes | None = None
+
+
+Reply = Answered | Refused | Overloaded | Unreachable | Broken
+
+
+class Transport(Protocol):
+    """The way to one engine."""
+
+    async def send(self, call: Call) -> Reply:
+        """Send once and never again; every failure is a value. Cancelling it aborts the call."""
+
+    async def models(self) -> tuple[str, ...]:
+        """The models the engine serves now. Raises `EngineDown` with a reason for people."""
+
+    async def close(self) -> None:
+        """Let go of the connections; whoever opened it calls it."""
+
+
+class EngineDown(Exception):  # noqa: N818 - a state, not a mistake
+    """The engine does not answer or refuses our key; the message says which, no secrets."""
+
+
+# ---- result lines -----------------------------------------------------------------------
+
+
+class LineFormat(Protocol):
+    """How one dialect writes a result line. Pure; implemented by `dialects/<name>/lines.py`."""
+
+    def result(self, job: Job, line: int, custom_id: bytes, outcome: Outcome) -> bytes:
+        """One JSON object in ASCII and a line break. `line` is the 0-based job-wide number,
+        `custom_id` its JSON text in ASCII (`b"null"` where a bad line has none)."""
+
+
+Formats = Mapping[Dialect, LineFormat]
+
