@@ -440,7 +440,7 @@ class Transport(Protocol):
         """Let go of the connections; whoever opened it calls it."""
 
 
-class EngineDown(Exception):  # noqa: N818 - a state, not a mistake
+class EngineDown(Exception):
     """The engine does not answer or refuses our key; the message says which, no secrets."""
 
 

@@ -1,0 +1,82 @@
+# Every target sets up all it needs from a fresh clone; stamp files make the second run quick.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WIRE_SDKS := $(patsubst requirements/wire-%.txt,$(CACHE)/wire/%/.done,$(wildcard requirements/wire-*.txt))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo check test lint format lock needs node clean
+
+help:
+	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
+	@echo "make check    format, lint, types, layers, unit and meta tests (under a minute)"
+	@echo "make test     everything CI runs (may use Node, npm and apt)"
+	@echo "make format   let ruff format and fix what it can"
+	@echo "make lock     resolve the lock files in requirements/ anew"
+	@echo "make clean    remove the virtual environment and caches"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/demo.py
+
+check: $(VENV)/.check lint
+	@$(BIN)/python -m pytest tests/unit tests/meta -q
+
+test: $(VENV)/.test needs node $(WIRE_SDKS) lint
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+lint: | $(BIN)/python
+	@test -x $(BIN)/ruff || $(MAKE) --no-print-directory $(VENV)/.check
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted; 'make format' mends it."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing
+
+format: $(VENV)/.check
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Batchmill needs $(PYTHON); or name another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Batchmill needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Could not make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+
+# The locked packages of one purpose, then Batchmill itself without its dependencies.
+$(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
+	@echo "Installing requirements/$*.txt into $(VENV)"
+	@$(PIP) install --quiet --require-hashes -r requirements/$*.txt
+	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# Other releases of the vendors' SDKs, each in an environment of its own.
+$(CACHE)/wire/%/.done: requirements/wire-%.txt | $(BIN)/python
+	@echo "Installing requirements/wire-$*.txt into $(CACHE)/wire/$*"
+	@$(PYTHON) -m venv --clear $(CACHE)/wire/$*
+	@$(CACHE)/wire/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
+
+needs:
+	@sh tools/test-needs.sh
+
+node:
+	@sh tools/node-packages.sh
+
+# The full set decides every version; the smaller ones and the other SDKs follow it.
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --python-version 3.11
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH"; exit 1; }
+	$(COMPILE) pyproject.toml --all-extras --group build --group demo --group check --group test \
+	  -o requirements/test.txt
+	$(COMPILE) pyproject.toml --extra local --group build --group demo \
+	  -c requirements/test.txt -o requirements/demo.txt
+	$(COMPILE) pyproject.toml --group build --group check -c requirements/test.txt -o requirements/check.txt
+	for sdk in requirements/wire-*.in; do $(COMPILE) $$sdk -o $${sdk%.in}.txt || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
