@@ -1,0 +1,212 @@
+"""Every setting, read once: flag over environment (`BATCHMILL_*`) over TOML over default.
+
+All problems are found together and raised as one `ConfigError`. How an engine is written down
+stands in `enginespec.py`. Children of `serve` get the settings from it and never call `load`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from batchmill.enginespec import EngineSetting
+from batchmill.errors import ConfigError, Problem
+from batchmill.quantities import Duration, SizeBytes
+
+PREFIX: Final = "BATCHMILL_"
+DEFAULT_FILE: Final = Path("batchmill.toml")
+_SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
+"""What Kubernetes puts into every pod beside a service called `batchmill`."""
+
+
+class Role(StrEnum):
+    """Which processes `serve` starts."""
+
+    ALL = "all"
+    API = "api"
+
+
+class Settings(BaseModel):
+    """The settings of one installation; without any of them a single machine works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = Field(Path("batchmill-data"), description="Directory for the ledger and the blobs")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    insecure: bool = Field(
+        default=False, description="Listen beyond loopback although no API key was made"
+    )
+    role: Role = Field(Role.ALL, description="`all`, or `api` for an API process without a worker")
+    public_url: str | None = Field(
+        None, description="What links to files start with; the request's own address when not set"
+    )
+    engines: tuple[EngineSetting, ...] = Field((), description="The engines, see below")
+    models: dict[str, str] = Field(
+        {},
+        description="Aliases: the name in users' code = the name that is served; `*` matches all",
+    )
+    engine_key: SecretStr | None = Field(
+        None, description="API key for every engine by URL that has none of its own"
+    )
+    lease_time: Duration = Field(
+        timedelta(seconds=15), description="How long a silent worker keeps its shards"
+    )
+    beat: Duration = Field(
+        timedelta(seconds=1), description="How often a worker says that it lives"
+    )
+    memory_budget: SizeBytes = Field(
+        96_000_000, ge=1_000_000, description="Bodies and replies one worker holds at most"
+    )
+    low_disk: SizeBytes = Field(
+        256_000_000, ge=0, description="With less room than this nothing new is taken in or sent"
+    )
+    max_job_lines: int = Field(1_000_000, ge=1, description="Lines of one job at most")
+    max_inline_requests: int = Field(10_000, ge=1, description="Inline requests of one job at most")
+    max_file_size: SizeBytes = Field(512_000_000, ge=1, description="Size of one file at most")
+    max_line_size: SizeBytes = Field(10_000_000, ge=1, description="Size of one line at most")
+    keep_uploads: Duration = Field(
+        timedelta(days=30), description="How long uploads are kept; 0: for ever"
+    )
+    keep_results: Duration = Field(
+        timedelta(days=30), description="How long results are kept; 0: for ever"
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s?#]+", url):
+            raise ValueError('should be a URL such as "https://batch.example.com"')
+        return url.rstrip("/") if url else None
+
+    @field_validator("engines")
+    @classmethod
+    def _names_differ(cls, engines: tuple[EngineSetting, ...]) -> tuple[EngineSetting, ...]:
+        names = [engine.name for engine in engines]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"has two engines named {twice[0]!r}; give each a name of its own")
+        return engines
+
+    @field_validator("lease_time", "beat")
+    @classmethod
+    def _takes_time(cls, duration: timedelta) -> timedelta:
+        if duration < timedelta(milliseconds=50):
+            raise ValueError("should be at least 50ms")
+        return duration
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. `flags` holds field names; None means not given.
+
+    `flags["config"]`, else `BATCHMILL_CONFIG`, else `./batchmill.toml` where it exists, names the
+    TOML file. Raises `ConfigError` with every problem found.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[Problem] = []
+    file = _file_to_read(flags.get("config"), environ)
+    layers: tuple[tuple[dict[str, Any], Callable[[str], str]], ...] = (
+        (_from_file(file, problems) if file else {}, lambda _: str(file)),
+        (_from_environment(environ, problems), _variable),
+        ({name: flags[name] for name in flags if flags[name] not in (None, ())}, _flag),
+    )
+    given: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for values, source in layers:
+        given |= values
+        sources |= {field: source(field) for field in values}
+    given.pop("config", None)
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as e:
+        problems += [_problem(error, sources) for error in e.errors(include_url=False)]
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _file_to_read(flag: Path | str | None, environ: Mapping[str, str]) -> Path | None:
+    named = flag or environ.get(f"{PREFIX}CONFIG")
+    if named:
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _from_file(file: Path, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(Problem("config", "there is no such file", str(file)))
+    except OSError as e:
+        problems.append(Problem("config", f"cannot be read: {e.strerror}", str(file)))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        problems.append(Problem("config", f"is not valid TOML: {e}", str(file)))
+    return {}
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
+    """The settings among the variables; an unknown `BATCHMILL_` one is a problem."""
+    fields = {_variable(field): field for field in Settings.model_fields if field != "models"}
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or not text:
+            continue
+        if _SET_BY_KUBERNETES.fullmatch(variable) or text.startswith(("tcp://", "udp://")):
+            continue
+        if variable not in fields:
+            hint = _nearest(variable, [*fields, f"{PREFIX}CONFIG"])
+            problems.append(Problem(variable, f"is no setting{hint}", "environment"))
+            continue
+        field = fields[variable]
+        values[field] = text.split() if field == "engines" else text
+    return values
+
+
+def _variable(field: str) -> str:
+    return PREFIX + ("ENGINE" if field == "engines" else field.upper())
+
+
+def _flag(field: str) -> str:
+    return "--engine" if field == "engines" else f"--{field.replace('_', '-')}"
+
+
+def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
+    """One of pydantic's errors in our words; the value is shown unless it may be a secret."""
+    loc = error["loc"]
+    name = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
+    source = sources.get(str(loc[0]), "") if loc else ""
+    if error["type"] == "extra_forbidden":
+        known = Settings.model_fields if len(loc) == 1 else EngineSetting.model_fields
+        return Problem(name, f"is no setting{_nearest(str(loc[-1]), list(known))}", source)
+    says = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    shown = isinstance(error["input"], str | int | float) and not _may_be_secret(name, error)
+    return Problem(name, f"{error['input']!r} {says}" if shown else says, source)
+
+
+def _may_be_secret(name: str, error: ErrorDetails) -> bool:
+    return "key" in name or "@" in str(error["input"])
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

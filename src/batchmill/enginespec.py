@@ -1,0 +1,123 @@
+"""How an engine is written down: a URL, `local[:model.gguf]`, `sim[:option=value,...]`, or a table.
+
+What an engine does stands in `engines/`; this only says which one is meant.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from batchmill.model import EngineSpec
+from batchmill.quantities import Duration
+
+DEFAULT_CONCURRENCY = 64
+_EMBEDDED = re.compile(r"(local|sim)(?::(.*))?", re.DOTALL)
+
+
+class EngineSetting(BaseModel):
+    """One engine as configured: a `[[engines]]` table, or an `--engine SPEC` (which is its url)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        "", max_length=64, description="What logs and metrics call it; made from the URL if not set"
+    )
+    url: str = Field(description="`http://host:8000/v1`, `local[:model.gguf]` or `sim[:options]`")
+    kind: Literal["auto", "llamacpp", "mistral", "openai", "sglang", "vllm"] = Field(
+        "auto", description="Whose server it is"
+    )
+    key: SecretStr | None = Field(None, description="API key; `engine_key` when not set")
+    concurrency: int = Field(
+        DEFAULT_CONCURRENCY, ge=1, le=100_000, description="Calls in flight at most"
+    )
+    timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_spec_is_its_url(cls, value: Any) -> Any:
+        table = {"url": value} if isinstance(value, str) else value
+        if isinstance(table, dict) and not table.get("name") and isinstance(table.get("url"), str):
+            return table | {"name": _name_for(table["url"])}
+        return table
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_engine(cls, url: str) -> str:
+        embedded = _EMBEDDED.fullmatch(url)
+        if embedded is None:
+            return _http_url(url)
+        kind, argument = embedded.groups()
+        if kind == "local" and argument and not Path(argument).is_file():
+            raise ValueError("names a model file that does not exist")
+        return url
+
+    @field_validator("timeout")
+    @classmethod
+    def _takes_time(cls, timeout: timedelta) -> timedelta:
+        if timeout < timedelta(milliseconds=1):
+            raise ValueError("should be longer than nothing")
+        return timeout
+
+    @property
+    def embedded(self) -> Literal["local", "sim"] | None:
+        """Which engine `serve` itself has to start for this, if any."""
+        match = _EMBEDDED.fullmatch(self.url)
+        return None if match is None else "local" if match[1] == "local" else "sim"
+
+    @property
+    def argument(self) -> str:
+        """What stands after `local:` or `sim:`."""
+        return self.url.partition(":")[2] if self.embedded else ""
+
+    def at(self, url: str, default_key: SecretStr | None) -> EngineSpec:
+        """The engine as workers know it; `url` is where an embedded one listens."""
+        key = None if self.embedded else self.key or default_key
+        return EngineSpec(
+            name=self.name,
+            url=url,
+            kind="llamacpp" if self.embedded == "local" else self.kind,
+            key=key.get_secret_value() if key else None,
+            concurrency=self.concurrency,
+            timeout_seconds=self.timeout.total_seconds(),
+            simulated=self.embedded == "sim",
+        )
+
+
+def _name_for(url: str) -> str:
+    """`gpu1:8000` of a URL, `local` or `sim` of an embedded engine."""
+    embedded = _EMBEDDED.fullmatch(url)
+    if embedded:
+        return embedded[1]
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2] or "engine"
+    except ValueError:
+        return "engine"
+
+
+def _http_url(url: str) -> str:
+    """The URL without a last slash. Raises `ValueError` where it cannot be an engine's base."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(character.isspace() for character in url):
+        raise ValueError('should be "http://host:port/v1", "local", "local:model.gguf" or "sim"')
+    if parts.username or parts.password:
+        raise ValueError("should not carry a password; put the key in BATCHMILL_ENGINE_KEY or key")
+    if parts.query or parts.fragment:
+        raise ValueError("should end with its path, without ? or #")
+    return url.rstrip("/")
