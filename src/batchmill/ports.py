@@ -34,6 +34,7 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
+    Usage,
     Worker,
 )
 
@@ -374,11 +375,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """2xx with one valid JSON value: `body` as ASCII without line breaks."""
+    """2xx with one valid JSON value: `body` as ASCII without line breaks.
+
+    `held_bytes` of the worker's byte budget stay taken; whoever gets the reply releases them.
+    """
 
     status: int
     body: bytes
     request_id: str | None = None
+    usage: Usage = Usage()
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
