@@ -5,7 +5,7 @@ Pure. The names in users' code are *asked*; the names engines know are *served*.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batchmill.model import EngineState, EngineStatus
@@ -31,23 +31,30 @@ class Catalogue:
             return asked
         return self.aliases.get(WILDCARD, asked)
 
+    def serving(self) -> frozenset[str] | None:
+        """Every name that an engine which is up serves, None where that is any name at all."""
+        served = {name for engine in self.engines if is_up(engine) for name in engine.models}
+        if WILDCARD in served or self.aliases.get(WILDCARD) in served:
+            return None
+        return frozenset(served | {name for name, target in self.aliases.items() if target in served})
+
     def can_serve(self, asked: str) -> bool:
         """Whether some configured engine serves it, or an engine never seen yet may."""
-        if any(self.served_name(asked) in engine.models for engine in self.engines):
+        if self.engines_for(asked):
             return True
         return any(engine.seen_at == 0.0 for engine in self.engines)
 
     def engines_for(self, asked: str) -> tuple[EngineStatus, ...]:
-        """The engines that list the served name, up or down."""
+        """The engines that serve it, up or down. One that cannot list its models says `*`."""
         served = self.served_name(asked)
-        return tuple(engine for engine in self.engines if served in engine.models)
+        return tuple(e for e in self.engines if served in e.models or WILDCARD in e.models)
 
     def names(self) -> tuple[str, ...]:
         """Every name a user may ask for, sorted: the served ones and the aliases."""
         served = {model for engine in self.engines for model in engine.models}
-        return tuple(sorted(served | {name for name in self.aliases if name != WILDCARD}))
+        return tuple(sorted((served | set(self.aliases)) - {WILDCARD}))
 
 
-def any_up(engines: Iterable[EngineStatus]) -> bool:
-    """Whether one of them answers now."""
-    return any(engine.state is EngineState.UP for engine in engines)
+def is_up(engine: EngineStatus) -> bool:
+    """Whether it answered its last probe."""
+    return engine.state is EngineState.UP

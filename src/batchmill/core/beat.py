@@ -1,0 +1,115 @@
+"""The heart of a worker: it beats, renews leases and looks for work, once a second.
+
+It runs in a thread of its own, on its own event loop and its own connection to the ledger, so
+that busy parsing cannot starve it. When it has not renewed for the lease time minus one beat,
+the worker is fenced: it stops all it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from batchmill.clock import Clock
+from batchmill.errors import LedgerError
+from batchmill.model import Beat, Lease, Owner
+from batchmill.ports import Ledger, Renewal
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a lease lasts and how often it is renewed."""
+
+    lease_seconds: float = 15.0
+    beat_seconds: float = 1.0
+
+    @property
+    def fence_seconds(self) -> float:
+        return self.lease_seconds - self.beat_seconds
+
+
+class Heart:
+    """Beats for one owner until `stop`.
+
+    `held` and `beat` are read from the heart's thread: they must only hand over values that
+    are complete. `told` is called on the worker's loop with each renewal and with the leases
+    that it was asked for.
+    """
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], Awaitable[Ledger]],
+        owner: Owner,
+        clock: Clock,
+        timing: Timing,
+        *,
+        held: Callable[[], Sequence[Lease]],
+        beat: Callable[[], Beat],
+        told: Callable[[Sequence[Lease], Renewal], None],
+    ) -> None:
+        self._open_ledger, self._owner, self._clock, self._timing = open_ledger, owner, clock, timing
+        self._held, self._beat, self._told = held, beat, told
+        self._renewed_at = clock.boot()
+        self._worker_loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._nudged: asyncio.Event | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._live, name="heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Beat no more; returns when the thread has ended."""
+        self._stopping = True
+        self.nudge()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def nudge(self) -> None:
+        """Beat now instead of at the next second."""
+        if self._loop is not None and self._nudged is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._nudged.set)
+
+    def fenced(self) -> bool:
+        """Whether the leases may have passed to somebody else: then nothing may be sent."""
+        return self._clock.boot() - self._renewed_at > self._timing.fence_seconds
+
+    def _live(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._loop, self._nudged = asyncio.get_running_loop(), asyncio.Event()
+        ledger: Ledger | None = None
+        while not self._stopping:
+            try:
+                if ledger is None:
+                    ledger = await self._open_ledger()
+                await self._renew(ledger)
+            except LedgerError as error:
+                log.warning("renew_failed", error=str(error))
+            await self._pause(self._nudged)
+        if ledger is not None:
+            await ledger.close_connections()
+
+    async def _renew(self, ledger: Ledger) -> None:
+        began = self._clock.boot()
+        held = self._held()
+        renewal = await ledger.renew(self._owner, held, self._beat())
+        self._renewed_at = began
+        if not self._worker_loop.is_closed():
+            self._worker_loop.call_soon_threadsafe(self._told, held, renewal)
+
+    async def _pause(self, nudged: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._timing.beat_seconds):
+                await nudged.wait()
+        except TimeoutError:
+            return
+        nudged.clear()

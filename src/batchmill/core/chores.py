@@ -1,0 +1,134 @@
+"""The phases of a job that are not its shards: one leased row each, run by whoever claims it.
+
+    validate   reads the whole input once, plans the shards      (validate.py)
+    finalize   makes the result files and the terminal state visible
+    prune      forgets a finished job's results past their retention
+    sweep      deletes blobs that nobody refers to
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+
+from batchmill.clock import new_id
+from batchmill.core.lines import LineRules
+from batchmill.core.validate import validate
+from batchmill.errors import BlobMissing
+from batchmill.model import BlobName, FileId, Job, Kind, Lease, LineError
+from batchmill.ports import Blobs, Ledger
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 30.0
+ORPHAN_SCAN_SECONDS = 3600.0
+BATCH = 500
+
+
+@dataclass(slots=True)
+class Chores:
+    """Runs one chore at a time for a process."""
+
+    ledger: Ledger
+    blobs: Blobs
+    rules: LineRules
+    upload_retention_seconds: float
+    scanned_at: float | None = None
+
+    async def run(self, lease: Lease, job: Job | None) -> None:
+        """Do the leased chore to its end. Raises what the ports raise; the caller strikes."""
+        match lease.kind:
+            case Kind.VALIDATE if job is not None:
+                await self._validate(lease, job)
+            case Kind.FINALIZE if job is not None:
+                await self._finalize(lease, job)
+            case Kind.PRUNE:
+                await self.blobs.delete_many(await self.ledger.prune(lease.job))
+                await self.ledger.done(lease)
+            case Kind.SWEEP:
+                await self._sweep(lease)
+            case Kind.RUN | Kind.VALIDATE | Kind.FINALIZE:
+                message = f"a {lease.kind} row without its job"
+                raise ValueError(message)
+            case _:
+                assert_never(lease.kind)
+
+    async def _validate(self, lease: Lease, job: Job) -> None:
+        inputs = await self.ledger.job_inputs(job.id)
+        try:
+            plan = await validate(job, inputs, self.blobs, self.rules)
+        except BlobMissing as error:
+            message = f"The input file can no longer be read: {error}"
+            log.error("job_input_missing", job=job.id, blob=error.name)
+            await self.ledger.refuse(lease, [LineError("internal_error", message)], 1)
+            return
+        planned = await self.ledger.plan(lease, plan)
+        log.info(
+            "job_validated",
+            job=job.id,
+            state=planned.state,
+            lines=plan.lines,
+            shards=len(plan.shards),
+            bad_lines=plan.errors_total,
+        )
+
+    async def _finalize(self, lease: Lease, job: Job) -> None:
+        bare = job.id.replace("-", "")
+        names = (f"batch_{bare}_output.jsonl", f"batch_{bare}_error.jsonl")
+        ended = await self.ledger.finalize(lease, FileId(new_id()), FileId(new_id()), names)
+        log.info(
+            "job_ended",
+            job=job.id,
+            state=ended.state,
+            total=ended.total,
+            succeeded=ended.succeeded,
+            failed=ended.failed,
+        )
+
+    async def _sweep(self, lease: Lease) -> None:
+        now = await self.ledger.now()
+        keep = self.upload_retention_seconds
+        await self.blobs.delete_many(await self.ledger.expire_files(now - keep if keep else 0.0))
+        while names := await self.ledger.part_blobs_to_drop(BATCH):
+            await self.blobs.delete_many(names)
+            await self.ledger.dropped(names)
+        if self.scanned_at is None or now - self.scanned_at >= ORPHAN_SCAN_SECONDS:
+            self.scanned_at = now
+            await sweep_orphans(self.ledger, self.blobs)
+        await self.ledger.done(lease, again_after=SWEEP_SECONDS)
+
+
+async def sweep_orphans(
+    ledger: Ledger,
+    blobs: Blobs,
+    *,
+    results_age_seconds: float = 600.0,
+    uploads_age_seconds: float = 86_400.0,
+) -> int:
+    """Delete every blob that nothing refers to and nobody may still publish; how many.
+
+    Published names decide; age only keeps it from what is being written this moment.
+    """
+    deleted = 0
+    for prefix, age in (("jobs/", results_age_seconds), ("inputs/", uploads_age_seconds)):
+        batch: list[BlobName] = []
+        async for name in blobs.names(prefix, age):
+            batch.append(name)
+            if len(batch) >= BATCH:
+                deleted += await _delete_unreferenced(ledger, blobs, batch)
+                batch = []
+        deleted += await _delete_unreferenced(ledger, blobs, batch)
+    if deleted:
+        log.info("orphans_swept", blobs=deleted)
+    return deleted
+
+
+async def _delete_unreferenced(ledger: Ledger, blobs: Blobs, names: list[BlobName]) -> int:
+    if not names:
+        return 0
+    kept = await ledger.referenced(names)
+    orphans = [name for name in names if name not in kept]
+    await blobs.delete_many(orphans)
+    return len(orphans)

@@ -1,0 +1,153 @@
+"""Group commit: outcomes gather while the last group is being written.
+
+A flush writes one part for each shard that has outcomes and publishes all of them in one
+transaction. What cannot be written is held and tried again, never dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from batchmill.clock import Clock, jitter
+from batchmill.core.names import part_name
+from batchmill.core.retry import backoff
+from batchmill.core.work import OpenShard
+from batchmill.errors import BlobError, LedgerUnavailable
+from batchmill.model import Answer, BlobName, JobId, Part, PartEntry, Stream, Usage, Verdict
+from batchmill.ports import Blobs, Ledger
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """When a group is written: that long after its first outcome, or at that size."""
+
+    seconds: float = 0.25
+    size_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Batchlet:
+    """What one shard has in a group: result lines in the order they came."""
+
+    lines: list[bytes] = field(default_factory=list)
+    entries: list[PartEntry] = field(default_factory=list)
+    size_bytes: int = 0
+    held_bytes: int = 0
+    usage: Usage = Usage()
+
+
+Group = dict[OpenShard, Batchlet]
+
+
+class Collector:
+    """Takes outcomes of open shards and makes them durable, group by group."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        blobs: Blobs,
+        clock: Clock,
+        rules: GroupRules,
+        *,
+        released: Callable[[int], None],
+        storage: Callable[[bool], None],
+        counted: Callable[[JobId, int], None],
+    ) -> None:
+        self._ledger, self._blobs, self._clock, self._rules = ledger, blobs, clock, rules
+        self._released, self._storage, self._counted = released, storage, counted
+        self._group: Group = {}
+        self._group_bytes = 0
+        self._dirty = asyncio.Event()
+        self._due = asyncio.Event()
+
+    def add(
+        self,
+        shard: OpenShard,
+        local: int,
+        stream: Stream,
+        line: bytes,
+        usage: Usage,
+        held_bytes: int = 0,
+    ) -> None:
+        """Take the result line of one outcome; `held_bytes` of the budget go back once it is
+        durable or thrown away."""
+        mine = self._group.get(shard)
+        if mine is None:
+            mine = self._group[shard] = Batchlet()
+        mine.entries.append(PartEntry(local, mine.size_bytes, len(line), stream))
+        mine.lines.append(line)
+        mine.size_bytes += len(line)
+        mine.held_bytes += held_bytes
+        if usage is not _NO_USAGE:
+            mine.usage = mine.usage + usage
+        shard.uncommitted += 1
+        self._group_bytes += len(line)
+        self._dirty.set()
+        if self._group_bytes >= self._rules.size_bytes:
+            self._due.set()
+
+    def hurry(self) -> None:
+        """Somebody waits for the group: write it as soon as the last one is done."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write group after group, for ever; cancelled by its owner once all is drained."""
+        while True:
+            await self._dirty.wait()
+            await self._fill()
+            group, self._group, self._group_bytes = self._group, {}, 0
+            self._dirty.clear()
+            self._due.clear()
+            await self._write(group)
+
+    async def _fill(self) -> None:
+        try:
+            async with asyncio.timeout(self._rules.seconds):
+                await self._due.wait()
+        except TimeoutError:
+            pass
+
+    async def _write(self, group: Group) -> None:
+        parts = {shard: _part(shard, mine) for shard, mine in group.items()}
+        tries = 0
+        while live := [shard for shard in group if not shard.gone]:
+            try:
+                await self._blobs.put_many([(parts[shard].blob, group[shard].lines) for shard in live])
+                accepted = await self._ledger.commit(
+                    [(shard.lease.lease, parts[shard]) for shard in live]
+                )
+            except (BlobError, LedgerUnavailable) as error:
+                if tries == 0:
+                    log.warning("storage_unavailable", error=str(error))
+                self._storage(False)
+                await self._clock.sleep(min(2.0, backoff(tries, jitter())))
+                tries += 1
+                continue
+            self._storage(True)
+            for shard, kept in zip(live, accepted, strict=True):
+                if kept:
+                    shard.parts.append(parts[shard])
+                    self._counted(shard.job.id, len(parts[shard].entries))
+                else:
+                    shard.tell(Answer(Verdict.GONE))
+            break
+        for shard, mine in group.items():
+            shard.uncommitted -= len(mine.entries)
+            shard.changed()
+            self._released(mine.held_bytes)
+
+
+_NO_USAGE = Usage()
+
+
+def _part(shard: OpenShard, mine: Batchlet) -> Part:
+    lease = shard.lease.lease
+    name: BlobName = part_name(lease.job, lease.n, lease.epoch, shard.parts_written)
+    shard.parts_written += 1
+    return Part(name, tuple(mine.entries), mine.size_bytes, mine.usage)

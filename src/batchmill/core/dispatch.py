@@ -1,0 +1,265 @@
+"""Keeping every engine's window full from the open shards. No barriers: a slow line holds one
+slot and nothing else.
+
+Each engine has as many senders as it may have calls in flight. A sender takes the next line of
+the pool, sends it once, and acts on what `retry.decide` says; a line that has to wait goes back
+to the pool and holds no slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from batchmill.clock import Clock, jitter
+from batchmill.core.collect import Collector
+from batchmill.core.gate import Gate, Route
+from batchmill.core.lines import open_line, with_model
+from batchmill.core.links import Link
+from batchmill.core.pool import Pool
+from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
+from batchmill.core.work import OpenLine, OpenShard
+from batchmill.errors import LedgerUnavailable
+from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
+from batchmill.ports import Answered, Call, Formats, Ledger, Refused, Reply
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """The senders of all engines over one pool."""
+
+    def __init__(
+        self,
+        links: tuple[Link, ...],
+        pool: Pool,
+        collector: Collector,
+        ledger: Ledger,
+        formats: Formats,
+        clock: Clock,
+        may_send: Callable[[], bool],
+        on_line: Callable[[], None],
+    ) -> None:
+        self.links, self.pool = links, pool
+        self._collector, self._ledger, self._formats = collector, ledger, formats
+        self._clock, self._may_send, self._on_line = clock, may_send, on_line
+        self._alarm: asyncio.TimerHandle | None = None
+        self.closing = False
+        """Set before `run` is cancelled, so that no sender takes that for one call's end."""
+
+    async def run(self) -> None:
+        """Send for ever; cancelled by its owner."""
+        async with asyncio.TaskGroup() as senders:
+            for link in self.links:
+                for _ in range(link.spec.concurrency):
+                    senders.create_task(self._send_lines(link))
+
+    def offer(self, shard: OpenShard, lines: list[OpenLine]) -> None:
+        """Let the lines of a shard be sent; a serial shard's one after the other."""
+        if shard.serial:
+            shard.backlog.extend(lines)
+            self._offer_next(shard)
+        else:
+            for line in lines:
+                self.pool.add(line)
+        self.ring()
+
+    def withdraw(self, shard: OpenShard) -> None:
+        """Send none of the shard's waiting lines any more."""
+        shard.backlog.clear()
+        self.pool.forget(shard)
+
+    def ring(self) -> None:
+        """Something may be sendable now: wake one idle sender of each engine. A sender that
+        finds a line wakes the next."""
+        for link in self.links:
+            _wake_one(link)
+
+    async def _send_lines(self, link: Link) -> None:
+        while True:
+            line = await self._next(link)
+            await self._attempt(link, line)
+
+    async def _next(self, link: Link) -> OpenLine:
+        while True:
+            now = self._clock.boot()
+            line = self.pool.next(link.gate, link.serves, now) if self._may_send() else None
+            if line is not None:
+                _wake_one(link)
+                self._on_line()
+                return line
+            self._set_alarm(link, now)
+            turn = asyncio.get_running_loop().create_future()
+            link.idle.append(turn)
+            await turn
+
+    def _set_alarm(self, link: Link, now: float) -> None:
+        """Ring when the next delayed line or closed gate opens."""
+        moments = [m for m in (self.pool.wakes_at(), link.gate.opens_at(now)) if m is not None]
+        if not moments:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(0.001, min(moments) - now)
+        if self._alarm is None or self._alarm.cancelled() or self._alarm.when() > at or (
+            self._alarm.when() <= loop.time()
+        ):
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = loop.call_at(at, self.ring)
+
+    async def _attempt(self, link: Link, line: OpenLine) -> None:
+        shard, gate = line.shard, link.gate
+        route: Route = (shard.job.endpoint, line.model)
+        alone = line.history is not None and line.history.must_run_alone
+        self.pool.sent(line)
+        gate.sent(route)
+        gate.alone = alone
+        task = asyncio.current_task()
+        assert task is not None
+        shard.flights.add(task)
+        try:
+            opened = await self._open(line)
+            if opened is None:
+                return
+            custom_id, body = opened
+            sent_at = self._clock.boot()
+            reply = await link.transport.send(
+                Call(shard.job.endpoint, body, link.spec.timeout_seconds)
+            )
+        except asyncio.CancelledError:
+            if not shard.aborts or self.closing:
+                raise
+            task.uncancel()
+            return
+        finally:
+            shard.flights.discard(task)
+            self.pool.returned(line)
+            gate.returned(route)
+            if alone:
+                gate.alone = False
+            if not shard.sends:
+                shard.changed()
+        if not shard.gone:
+            self._act(link, route, line, custom_id, reply, sent_at=sent_at, alone=alone)
+
+    async def _open(self, line: OpenLine) -> tuple[bytes, bytes] | None:
+        """The line's custom_id and the body to send; None when it may not be sent after all."""
+        shard = line.shard
+        if shard.serial and not await self._noted(line):
+            return None
+        try:
+            custom_id, body = open_line(line.raw)
+            return custom_id, with_model(body, line.model) if line.rewrites_model else body
+        except ValueError:
+            message = "The input of this line could not be read back; it has been damaged."
+            self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
+            return None
+
+    async def _noted(self, line: OpenLine) -> bool:
+        """Note in the ledger that this line goes alone, before it does."""
+        shard = line.shard
+        while not shard.gone:
+            try:
+                if await self._ledger.note_alone(shard.lease.lease, line.local):
+                    return shard.sends
+                shard.tell(Answer(Verdict.GONE))
+            except LedgerUnavailable:
+                await self._clock.sleep(0.5)
+        return False
+
+    def _act(
+        self,
+        link: Link,
+        route: Route,
+        line: OpenLine,
+        custom_id: bytes,
+        reply: Reply,
+        *,
+        sent_at: float,
+        alone: bool,
+    ) -> None:
+        """Do what follows from a reply."""
+        gate = link.gate
+        if isinstance(reply, Answered):
+            gate.answered(route, well=True)
+            outcome = Outcome(
+                Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
+            )
+            self.finish(line, custom_id, outcome, held_bytes=reply.held_bytes)
+            return
+        decision = decide(
+            reply,
+            line.begun_history(),
+            answers=gate.answers.get(route, 0),
+            alone=alone,
+            jitter=jitter(),
+        )
+        now = self._clock.boot()
+        self._note(gate, route, reply, decision, sent_at, now)
+        match decision:
+            case Finish(outcome):
+                self.finish(line, custom_id, outcome)
+            case Again(after_seconds=after) | SetAside(after_seconds=after):
+                if line.shard.sends:
+                    self.pool.delay(line, now + after)
+                    self.ring()
+
+    def _note(
+        self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
+    ) -> None:
+        """Tell the gate what a reply that is no answer says about the engine."""
+        match decision:
+            case SetAside(scope, reason):
+                gate.set_aside(scope, route, reason, sent_at=sent_at, now=now)
+            case Again(after, overloaded=True):
+                gate.overloaded(after, now=now)
+            case _ if isinstance(reply, Refused):
+                gate.answered(route, well=False)
+
+    def finish(
+        self, line: OpenLine, custom_id: bytes, outcome: Outcome, held_bytes: int = 0
+    ) -> None:
+        """Give the line its outcome: from here on it is the collector's to make durable."""
+        shard = line.shard
+        if shard.settled[line.local]:
+            return
+        write_outcome(shard, line.number, line.local, custom_id, outcome, self._formats, self._collector, held_bytes)
+        if shard.serial and shard.sends:
+            self._offer_next(shard)
+
+    def _offer_next(self, shard: OpenShard) -> None:
+        if shard.backlog:
+            self.pool.add(shard.backlog.popleft())
+            self.ring()
+
+
+def write_outcome(
+    shard: OpenShard,
+    number: int,
+    local: int,
+    custom_id: bytes,
+    outcome: Outcome,
+    formats: Formats,
+    collector: Collector,
+    held_bytes: int = 0,
+) -> None:
+    """Write the result line of one line of a shard and hand it to the collector."""
+    job = shard.job
+    stream = Stream.OUT if outcome.fate is Fate.SUCCEEDED else Stream.ERR
+    text = formats[job.dialect].result(job, number, custom_id, outcome)
+    collector.add(shard, local, stream, text, outcome.usage, held_bytes)
+    shard.settled[local] = 1
+    shard.waiting -= 1
+    if not shard.waiting:
+        collector.hurry()
+        shard.changed()
+
+
+def _wake_one(link: Link) -> None:
+    while link.idle:
+        turn = link.idle.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return

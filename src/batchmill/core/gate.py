@@ -1,0 +1,133 @@
+"""Whether a line may go to an engine now: its window, its asides, its overload.
+
+Pure but for its own state: time comes in as an argument (seconds of `Clock.boot`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchmill.core.retry import Scope
+from batchmill.model import WaitingReason
+
+ASIDE_SECONDS = 0.5
+ASIDE_LIMIT_SECONDS = 10.0
+OVERLOAD_SECONDS = 0.1
+OVERLOAD_LIMIT_SECONDS = 10.0
+
+Route = tuple[str, str]
+"""(path, served model)."""
+_WHOLE: Route = ("", "")
+
+
+@dataclass(slots=True)
+class Aside:
+    """A fault that has not been seen to end. At `until` one line at a time may try."""
+
+    reason: str
+    since: float
+    until: float
+    tries: int = 1
+    trial: bool = False
+
+
+@dataclass(slots=True)
+class Gate:
+    """One engine's admission: at most `concurrency` in flight, fewer while it is overloaded,
+    and a single trial line through whatever is set aside."""
+
+    concurrency: int
+    in_flight: int = 0
+    allowed: float = 0.0
+    resume_at: float = 0.0
+    overloads: int = 0
+    asides: dict[Route, Aside] = field(default_factory=dict)
+    answers: dict[Route, int] = field(default_factory=dict)
+    alone: bool = False
+    """A line runs alone: nothing else is admitted."""
+
+    def __post_init__(self) -> None:
+        self.allowed = float(self.concurrency)
+
+    def has_room(self, now: float) -> bool:
+        """Whether any line at all may be sent now."""
+        return not self.alone and self.in_flight < int(self.allowed) and now >= self.resume_at
+
+    def admits(self, route: Route, now: float) -> bool:
+        """Whether a line of that route may be sent, given that there is room."""
+        return all(
+            now >= aside.until and not aside.trial
+            for key in (_WHOLE, route)
+            if (aside := self.asides.get(key)) is not None
+        )
+
+    def sent(self, route: Route) -> None:
+        """A line of that route goes out."""
+        self.in_flight += 1
+        for key in (_WHOLE, route):
+            if (aside := self.asides.get(key)) is not None:
+                aside.trial = True
+
+    def returned(self, route: Route) -> None:
+        """It came back, whatever came."""
+        self.in_flight -= 1
+        for key in (_WHOLE, route):
+            if (aside := self.asides.get(key)) is not None:
+                aside.trial = False
+
+    def answered(self, route: Route, *, well: bool) -> None:
+        """The engine gave a line an answer of its own, good or bad: what was aside works."""
+        self.asides.pop(_WHOLE, None)
+        self.asides.pop(route, None)
+        if well:
+            self.answers[route] = self.answers.get(route, 0) + 1
+            self.overloads = 0
+            self.allowed = min(float(self.concurrency), self.allowed + 1.0 / max(1.0, self.allowed))
+
+    def set_aside(
+        self, scope: Scope, route: Route, reason: str, *, sent_at: float, now: float
+    ) -> None:
+        """Note a fault; one that was sent before the last one counts no second time."""
+        key = _WHOLE if scope is Scope.ENGINE else route
+        aside = self.asides.get(key)
+        if aside is None:
+            self.asides[key] = Aside(reason, since=now, until=now + ASIDE_SECONDS)
+        elif sent_at >= aside.since:
+            wait = min(ASIDE_LIMIT_SECONDS, ASIDE_SECONDS * 2.0**aside.tries)
+            self.asides[key] = Aside(reason, since=now, until=now + wait, tries=aside.tries + 1)
+
+    def overloaded(self, after_seconds: float | None, *, now: float) -> None:
+        """It answered 429 or 503: halve the window once per pause and send nothing meanwhile."""
+        if now < self.resume_at:
+            return
+        self.allowed = max(1.0, self.allowed * 0.7)
+        wait = after_seconds or OVERLOAD_SECONDS * 2.0 ** min(self.overloads, 10)
+        self.overloads += 1
+        self.resume_at = now + min(OVERLOAD_LIMIT_SECONDS, wait)
+
+    def may_be_back(self) -> None:
+        """A probe found the engine answering: let a trial line through at once."""
+        if (aside := self.asides.get(_WHOLE)) is not None:
+            aside.until = 0.0
+
+    def down_reason(self) -> str | None:
+        """Why the whole engine is aside, if it is."""
+        aside = self.asides.get(_WHOLE)
+        return None if aside is None else aside.reason
+
+    def blocked(self, route: Route, now: float) -> WaitingReason | None:
+        """Why no line of that route can be sent now, if none can."""
+        if _WHOLE in self.asides:
+            return WaitingReason.ENGINE_DOWN
+        if route in self.asides:
+            return WaitingReason.MODEL_NOT_SERVED
+        if now < self.resume_at or self.overloads:
+            return WaitingReason.RATE_LIMITED
+        return None
+
+    def opens_at(self, now: float) -> float | None:
+        """The next moment at which something that is closed now may open by itself."""
+        moments = [aside.until for aside in self.asides.values() if aside.until > now]
+        if self.resume_at > now:
+            moments.append(self.resume_at)
+        return min(moments, default=None)

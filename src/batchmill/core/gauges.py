@@ -1,0 +1,76 @@
+"""A worker's live view of its jobs: what is in flight, what waits and why, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batchmill.core.links import Link
+from batchmill.core.pool import Pool
+from batchmill.core.work import OpenShard
+from batchmill.model import JobGauge, JobId, WaitingReason
+
+SMOOTHING = 0.25
+
+
+@dataclass(slots=True)
+class Rates:
+    """Lines per second of each job, smoothed over the last few seconds."""
+
+    done: dict[JobId, int] = field(default_factory=dict)
+    rates: dict[JobId, float] = field(default_factory=dict)
+
+    def count(self, job: JobId, lines: int) -> None:
+        """So many lines of the job got their outcome."""
+        self.done[job] = self.done.get(job, 0) + lines
+
+    def tick(self, seconds: float, jobs: set[JobId]) -> None:
+        """Fold the last `seconds` into the rates; jobs that are held no more are forgotten."""
+        for job in jobs:
+            now = self.done.get(job, 0) / seconds
+            before = self.rates.get(job)
+            self.rates[job] = now if before is None else before + SMOOTHING * (now - before)
+        self.rates = {job: rate for job, rate in self.rates.items() if job in jobs}
+        self.done = {}
+
+
+def gauges(
+    shards: Sequence[OpenShard],
+    pool: Pool,
+    links: Sequence[Link],
+    rates: Rates,
+    *,
+    storage_ok: bool,
+    now: float,
+) -> dict[JobId, JobGauge]:
+    """One gauge for each job that this worker holds shards of."""
+    delayed = pool.delayed_lines()
+    found = {}
+    for job in {shard.job.id for shard in shards}:
+        in_flight = pool.in_flight[job]
+        found[job] = JobGauge(
+            in_flight=in_flight,
+            retrying=delayed[job],
+            lines_per_second=round(rates.rates.get(job, 0.0), 3),
+            blocked=None if in_flight else _blocked(job, pool, links, delayed[job], storage_ok, now),
+        )
+    return found
+
+
+def _blocked(
+    job: JobId, pool: Pool, links: Sequence[Link], delayed: int, storage_ok: bool, now: float
+) -> WaitingReason | None:
+    """Why a job whose lines are here has none in flight."""
+    if not storage_ok:
+        return WaitingReason.STORAGE_UNAVAILABLE
+    reasons = [
+        link.gate.blocked(route, now)
+        for route in (*pool.routes(job), *pool.delayed_routes(job))
+        for link in links
+        if link.serves(route[1])
+    ]
+    if reasons and all(reason is not None for reason in reasons):
+        return reasons[0]
+    if delayed:
+        return WaitingReason.RETRYING
+    return WaitingReason.QUEUED_BEHIND_JOBS if reasons else None

@@ -1,0 +1,82 @@
+"""The engines as one worker uses and sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from batchmill.clock import Clock
+from batchmill.core.gate import Gate
+from batchmill.core.models import WILDCARD
+from batchmill.model import EngineSpec, EngineState, EngineStatus
+from batchmill.ports import EngineDown, Transport
+
+log = structlog.get_logger()
+
+PROBE_SECONDS = 5.0
+PROBE_DOWN_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One engine as this worker uses it: the way to it, its gate, and who waits for a line."""
+
+    spec: EngineSpec
+    transport: Transport
+    gate: Gate
+    status: EngineStatus
+    idle: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def serves(self, model: str) -> bool:
+        """Whether the engine said that it serves this name, or serves any."""
+        return model in self.status.models or WILDCARD in self.status.models
+
+    def seen(self, now: float, boot: float) -> EngineStatus:
+        """Its status as of now: what the last probe said, and what calls met since."""
+        aside = self.gate.down_reason()
+        status = replace(
+            self.status,
+            in_flight=self.gate.in_flight,
+            limited=bool(self.gate.overloads) or boot < self.gate.resume_at,
+        )
+        if aside is not None:
+            return replace(status, state=EngineState.DOWN, reason=aside)
+        return replace(status, seen_at=now) if self.gate.in_flight else status
+
+
+def link(spec: EngineSpec, transport: Transport) -> Link:
+    """A link to an engine that has not been seen yet."""
+    status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
+    return Link(spec, transport, Gate(spec.concurrency), status)
+
+
+async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
+    """Probe an engine for ever: which models it serves, or why it does not answer. `changed`
+    is called when its state or models are others than before."""
+    while True:
+        before = link.status
+        try:
+            models = await link.transport.models()
+        except EngineDown as error:
+            link.status = replace(before, state=EngineState.DOWN, reason=str(error))
+        else:
+            link.status = replace(
+                before, state=EngineState.UP, reason="", models=models, seen_at=clock.wall()
+            )
+            link.gate.may_be_back()
+        after = link.status
+        if (after.state, after.reason, after.models) != (before.state, before.reason, before.models):
+            log.info(
+                "engine_seen",
+                engine=after.name,
+                state=after.state,
+                reason=after.reason,
+                models=len(after.models),
+            )
+            changed()
+        up = after.state is EngineState.UP
+        await clock.sleep(PROBE_SECONDS if up else PROBE_DOWN_SECONDS)

@@ -1,0 +1,30 @@
+"""What blobs are called. The epoch in a name keeps a stale owner from a blob that is read."""
+
+from __future__ import annotations
+
+from batchmill.model import BlobName, FileId, JobId, Stream
+
+
+def input_name(file: FileId) -> BlobName:
+    """An upload, or the inline requests of a job."""
+    return BlobName(f"inputs/{file}")
+
+
+def part_name(job: JobId, n: int, epoch: int, i: int) -> BlobName:
+    """The `i`th part that the owner of that epoch wrote for shard `n`."""
+    return BlobName(f"jobs/{job}/parts/{n}.{epoch}.{i}")
+
+
+def segment_name(job: JobId, stream: Stream, n: int, epoch: int) -> BlobName:
+    """One side of shard `n` as the owner of that epoch closed it."""
+    return BlobName(f"jobs/{job}/{stream}/{n}.{epoch}")
+
+
+def order_name(job: JobId, n: int) -> BlobName:
+    """The dispatch order of shard `n`, written by validation."""
+    return BlobName(f"jobs/{job}/order/{n}")
+
+
+def probe_name(worker: str) -> BlobName:
+    """What a worker writes to learn that the store can be written again."""
+    return BlobName(f"probes/{worker}")

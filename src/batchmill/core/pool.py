@@ -1,0 +1,160 @@
+"""The lines of all open shards that wait to be sent, and which one is next.
+
+Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
+the fewest lines in flight. Within a job lines go in the order of their prompt prefix, over all
+its open shards, so that an engine's prefix cache hits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from batchmill.core.gate import Gate, Route
+from batchmill.core.work import OpenLine, OpenShard
+from batchmill.model import JobId, TenantId
+
+Serves = Callable[[str], bool]
+
+
+@dataclass(slots=True)
+class Queue:
+    """The ready lines of one job and one model."""
+
+    job: JobId
+    tenant: TenantId
+    priority: int
+    route: Route
+    ready: list[tuple[bytes, int, int, OpenLine]] = field(default_factory=list)
+
+
+class Pool:
+    """Ready and delayed lines; hands out the next one for an engine."""
+
+    def __init__(self) -> None:
+        self._queues: dict[tuple[JobId, str], Queue] = {}
+        self._delayed: list[tuple[float, int, OpenLine]] = []
+        self._alone: list[OpenLine] = []
+        self._order = count()
+        self.in_flight: Counter[JobId] = Counter()
+        self.tenant_in_flight: Counter[TenantId] = Counter()
+
+    def add(self, line: OpenLine) -> None:
+        """The line may be sent from now on."""
+        if line.history is not None and line.history.must_run_alone:
+            self._alone.append(line)
+            return
+        key = (line.shard.job.id, line.model)
+        queue = self._queues.get(key)
+        if queue is None:
+            job = line.shard.job
+            route = (job.endpoint, line.model)
+            queue = self._queues[key] = Queue(job.id, job.tenant, job.priority, route)
+        heapq.heappush(queue.ready, (line.prefix, line.number, next(self._order), line))
+
+    def delay(self, line: OpenLine, until: float) -> None:
+        """The line may be sent from that moment on; it holds no slot while it waits."""
+        heapq.heappush(self._delayed, (until, next(self._order), line))
+
+    def wake(self, now: float) -> None:
+        """Make the delayed lines ready whose time has come."""
+        while self._delayed and self._delayed[0][0] <= now:
+            line = heapq.heappop(self._delayed)[2]
+            if line.shard.sends:
+                self.add(line)
+
+    def wakes_at(self) -> float | None:
+        """When the next delayed line becomes ready."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
+        """Take the line that goes to this engine now, if any may."""
+        self.wake(now)
+        if not gate.has_room(now):
+            return None
+        if (place := self._turn_alone(gate, serves, now)) is not None:
+            return self._alone.pop(place) if gate.in_flight == 0 else None
+        best: Queue | None = None
+        rank: tuple[int, int, int] | None = None
+        for queue in self._queues.values():
+            if not self._live(queue) or not serves(queue.route[1]):
+                continue
+            its = (
+                -queue.priority,
+                self.tenant_in_flight[queue.tenant],
+                self.in_flight[queue.job],
+            )
+            if (rank is None or its < rank) and gate.admits(queue.route, now):
+                best, rank = queue, its
+        return None if best is None else heapq.heappop(best.ready)[3]
+
+    def sent(self, line: OpenLine) -> None:
+        """Count the line as in flight for its job and tenant."""
+        job = line.shard.job
+        self.in_flight[job.id] += 1
+        self.tenant_in_flight[job.tenant] += 1
+
+    def returned(self, line: OpenLine) -> None:
+        """And no longer."""
+        job = line.shard.job
+        self.in_flight[job.id] -= 1
+        self.tenant_in_flight[job.tenant] -= 1
+        if not self.in_flight[job.id]:
+            del self.in_flight[job.id]
+        if not self.tenant_in_flight[job.tenant]:
+            del self.tenant_in_flight[job.tenant]
+
+    def forget(self, shard: OpenShard) -> None:
+        """Drop every waiting line of a shard that sends no more."""
+        for key, queue in list(self._queues.items()):
+            if queue.job == shard.job.id:
+                queue.ready = [entry for entry in queue.ready if entry[3].shard is not shard]
+                heapq.heapify(queue.ready)
+                if not queue.ready:
+                    del self._queues[key]
+        self._delayed = [entry for entry in self._delayed if entry[2].shard is not shard]
+        heapq.heapify(self._delayed)
+        self._alone = [line for line in self._alone if line.shard is not shard]
+
+    def ready_lines(self) -> int:
+        """How many lines wait to be sent, the delayed ones left out."""
+        return sum(len(queue.ready) for queue in self._queues.values()) + len(self._alone)
+
+    def routes(self, job: JobId) -> Iterator[Route]:
+        """The routes for which the job has ready lines."""
+        for queue in self._queues.values():
+            if queue.job == job and queue.ready:
+                yield queue.route
+        for line in self._alone:
+            if line.shard.job.id == job:
+                yield (line.shard.job.endpoint, line.model)
+
+    def delayed_routes(self, job: JobId) -> set[Route]:
+        """The routes on which lines of the job wait for their next try."""
+        return {
+            (job_line.shard.job.endpoint, job_line.model)
+            for _, _, job_line in self._delayed
+            if job_line.shard.job.id == job
+        }
+
+    def delayed_lines(self) -> Counter[JobId]:
+        """How many lines of each job wait for their next try."""
+        return Counter(line.shard.job.id for _, _, line in self._delayed)
+
+    def _turn_alone(self, gate: Gate, serves: Serves, now: float) -> int | None:
+        """The place of a line that has to run alone at this engine. While there is one nothing
+        else is sent there, so that its turn comes."""
+        for place, line in enumerate(self._alone):
+            route = (line.shard.job.endpoint, line.model)
+            if serves(line.model) and gate.admits(route, now):
+                return place
+        return None
+
+    def _live(self, queue: Queue) -> bool:
+        """Whether the queue has a line on top that may go; drops the dead ones."""
+        while queue.ready and not queue.ready[0][3].shard.sends:
+            heapq.heappop(queue.ready)
+        return bool(queue.ready)

@@ -1,0 +1,204 @@
+"""What follows from one reply: the line is done, tries again, or waits for its engine.
+
+Pure: a table of replies. The counts that it decides by live with the line in `History`; the
+engine's own state lives in `gate.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+from batchmill.model import Fate, Outcome, Usage
+from batchmill.ports import Answered, Broken, Overloaded, Refused, Reply, Unreachable
+
+MAX_FAULTS = 5
+"""Attempts at a line that an engine answers with 500 or with no JSON."""
+MAX_TIMEOUTS = 3
+MAX_STRIKES = 3
+"""Lost connections after which a line runs alone; one more, alone, is final."""
+MAX_REFUSALS = 5
+"""Refusals that look like the engine's fault while it answers others on the same route."""
+BACKOFF_SECONDS = 0.5
+BACKOFF_LIMIT_SECONDS = 30.0
+
+_ENGINE_FAULTS = frozenset({401, 402, 407, 502, 504})
+_ROUTE_FAULTS = frozenset({403, 404, 405})
+
+
+class Scope(Enum):
+    """How much of an engine a fault sets aside."""
+
+    ENGINE = auto()
+    ROUTE = auto()
+    """One model at one path: other models and endpoints of the engine go on."""
+
+
+@dataclass(slots=True)
+class History:
+    """What happened to one line so far under this lease.
+
+    `answers_seen` is how many lines of its route the engine had answered at its last fault, so
+    that a second fault can tell whether the engine works for others.
+    """
+
+    faults: int = 0
+    timeouts: int = 0
+    strikes: int = 0
+    waits: int = 0
+    refusals: int = 0
+    last_body: bytes | None = None
+    answers_seen: int = 0
+
+    @property
+    def must_run_alone(self) -> bool:
+        return self.strikes >= MAX_STRIKES
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The line has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try the line again after that many seconds; `overloaded` tells the gate so."""
+
+    after_seconds: float
+    overloaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Not the line's fault: set the engine or the route aside; the line goes back and waits."""
+
+    scope: Scope
+    reason: str
+    after_seconds: float
+
+
+Decision = Finish | Again | SetAside
+
+
+def backoff(tries: int, jitter: float) -> float:
+    """Seconds to wait before try number `tries` + 1: doubling, at most 30, spread by half."""
+    return float(min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2 ** min(tries, 10))) * (0.5 + jitter)
+
+
+def decide(
+    reply: Reply, history: History, *, usage: Usage, answers: int, alone: bool, jitter: float
+) -> Decision:
+    """Decide a line's next step and count the reply in its history.
+
+    `usage` is the reply's own, `answers` how many lines of this route the engine has answered
+    so far, `alone` whether nothing else of ours was in flight at the engine, `jitter` from
+    [0, 1).
+    """
+    match reply:
+        case Answered(status=status, body=body, request_id=request_id):
+            return Finish(Outcome(Fate.SUCCEEDED, status, body, request_id, usage=usage))
+        case Overloaded(retry_after_seconds=asked):
+            history.waits += 1
+            wait = max(asked or 0.0, backoff(history.waits - 1, jitter))
+            return Again(wait, overloaded=True)
+        case Unreachable(message=message):
+            return SetAside(Scope.ENGINE, message, backoff(0, jitter))
+        case Refused():
+            return _refused(reply, history, answers, jitter)
+        case Broken():
+            return _broken(reply, history, answers, alone, jitter)
+        case _:
+            assert_never(reply)
+
+
+def _refused(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
+    status = reply.status
+    if status == 408:
+        return _timed_out(reply.message, history, jitter)
+    if status in _ENGINE_FAULTS:
+        return SetAside(Scope.ENGINE, _reason(reply), backoff(0, jitter))
+    if status in _ROUTE_FAULTS and not _about_the_line(reply):
+        return _waits_or_fails(reply, history, answers, jitter)
+    if 300 <= status < 400:
+        return SetAside(Scope.ROUTE, f"it redirects (HTTP {status}), which is never followed", 1.0)
+    if status >= 500 or status < 200:
+        return _faulty(reply.status, reply.body, reply.message, history, answers, jitter)
+    return Finish(_failed(reply.status, reply.body, reply.message, reply.code, reply.request_id))
+
+
+def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
+    """403 and 404 are the engine's, unless it keeps answering others and refusing this one."""
+    if answers > history.answers_seen or history.refusals == 0:
+        history.refusals += 1
+        history.answers_seen = answers
+    if history.refusals > MAX_REFUSALS:
+        return Finish(
+            _failed(reply.status, reply.body, reply.message, reply.code, reply.request_id)
+        )
+    return SetAside(Scope.ROUTE, _reason(reply), backoff(history.refusals, jitter))
+
+
+def _broken(
+    reply: Broken, history: History, answers: int, alone: bool, jitter: float
+) -> Decision:
+    match reply.kind:
+        case "timeout":
+            return _timed_out(reply.message, history, jitter)
+        case "too_large":
+            return Finish(_failed(None, None, reply.message, "reply_too_large"))
+        case "not_json":
+            return _faulty(
+                reply.status, reply.body, reply.message, history, answers, jitter, "not_json"
+            )
+        case _:
+            history.strikes += 1
+            if alone and history.strikes > MAX_STRIKES:
+                return Finish(_failed(None, None, reply.message, "connection_lost"))
+            return Again(backoff(history.strikes - 1, jitter))
+
+
+def _timed_out(message: str, history: History, jitter: float) -> Decision:
+    history.timeouts += 1
+    if history.timeouts >= MAX_TIMEOUTS:
+        return Finish(_failed(None, None, message, "request_timeout"))
+    return Again(backoff(history.timeouts - 1, jitter))
+
+
+def _faulty(
+    status: int | None,
+    body: bytes | None,
+    message: str,
+    history: History,
+    answers: int,
+    jitter: float,
+    code: str = "engine_error",
+) -> Decision:
+    """500 and the like: often the user's fault, so the same answer twice is believed when the
+    engine has answered somebody else in between."""
+    history.faults += 1
+    repeated = history.last_body == body and history.faults > 1 and answers > history.answers_seen
+    history.last_body, history.answers_seen = body, answers
+    if repeated or history.faults >= MAX_FAULTS:
+        return Finish(_failed(status, body, message, code))
+    return Again(backoff(history.faults - 1, jitter))
+
+
+def _about_the_line(reply: Refused) -> bool:
+    return reply.param is not None and reply.param.removeprefix("body.") != "model"
+
+
+def _reason(reply: Refused) -> str:
+    return f"it answers HTTP {reply.status}: {reply.message[:200]}"
+
+
+def _failed(
+    status: int | None,
+    body: bytes | None,
+    message: str,
+    code: str | None,
+    request_id: str | None = None,
+) -> Outcome:
+    return Outcome(Fate.FAILED, status, body, request_id, code=code, message=message)

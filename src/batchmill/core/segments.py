@@ -1,0 +1,119 @@
+"""From the parts of a shard to its segments: the same result lines, in line order.
+
+Bytes are copied from part to segment about 1 MB at a time, so that a shard of large replies
+needs no more memory than one of small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from batchmill.core.lines import open_line, spans
+from batchmill.core.names import segment_name
+from batchmill.core.work import OpenShard
+from batchmill.errors import BlobMissing
+from batchmill.model import Fate, Outcome, Part, PartEntry, Segment, Stream
+from batchmill.ports import Blobs, Formats, Range
+
+COPY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where one line of a segment comes from."""
+
+    line: int
+    source: Range
+
+
+async def write_segments(shard: OpenShard, blobs: Blobs, formats: Formats) -> list[Segment]:
+    """Write the segments of a shard whose every line has a published outcome; those that would
+    be empty are left out. Written again after a failure they have the same names."""
+    segments = []
+    for stream in Stream:
+        pieces = pieces_of(shard.parts, stream)
+        if pieces:
+            segments.append(await _write(shard, stream, pieces, blobs, formats))
+    return segments
+
+
+def pieces_of(parts: list[Part], stream: Stream) -> list[Piece]:
+    """The result lines of one side over all parts, in line order."""
+    pieces = [
+        Piece(entry.line, _range(part, entry))
+        for part in parts
+        for entry in part.entries
+        if entry.stream is stream
+    ]
+    return sorted(pieces, key=lambda piece: piece.line)
+
+
+def batches(pieces: list[Piece], limit_bytes: int = COPY_BYTES) -> Iterator[list[Piece]]:
+    """Cut the pieces into runs of about that many bytes; a longer piece is a run alone."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if batch and size + piece.source.length > limit_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append(piece)
+        size += piece.source.length
+    if batch:
+        yield batch
+
+
+async def _write(
+    shard: OpenShard, stream: Stream, pieces: list[Piece], blobs: Blobs, formats: Formats
+) -> Segment:
+    lease = shard.lease.lease
+    name = segment_name(lease.job, stream, lease.n, lease.epoch)
+    writer = await blobs.writer(name)
+    try:
+        async for data in _copied(shard, stream, pieces, blobs, formats):
+            await writer.write(data)
+        size_bytes = await writer.commit()
+    finally:
+        await writer.abort()
+    return Segment(stream, name, size_bytes, len(pieces))
+
+
+async def _copied(
+    shard: OpenShard, stream: Stream, pieces: list[Piece], blobs: Blobs, formats: Formats
+) -> AsyncIterator[bytes]:
+    for batch in batches(pieces):
+        try:
+            yield b"".join(await blobs.read_ranges([piece.source for piece in batch]))
+        except BlobMissing:
+            for piece in batch:
+                yield await _copied_or_lost(shard, piece, blobs, formats)
+
+
+async def _copied_or_lost(
+    shard: OpenShard, piece: Piece, blobs: Blobs, formats: Formats
+) -> bytes:
+    """A result that was published and is no longer there leaves a line that says so, on the
+    side on which it was counted: conservation holds, and nobody takes it for an answer."""
+    try:
+        [data] = await blobs.read_ranges([piece.source])
+    except BlobMissing as error:
+        message = f"The result of this line has been lost from storage: {error}"
+        outcome = Outcome(Fate.FAILED, code="internal_error", message=message)
+        number = shard.lease.shard.first_line + piece.line
+        custom_id = _custom_id(shard, piece.line)
+        return formats[shard.job.dialect].result(shard.job, number, custom_id, outcome)
+    return data
+
+
+def _custom_id(shard: OpenShard, local: int) -> bytes:
+    for span in spans(shard.data, shard.lease.shard):
+        if span.local == local:
+            try:
+                return open_line(shard.data[span.start : span.end])[0]
+            except ValueError:
+                break
+    return b"null"
+
+
+def _range(part: Part, entry: PartEntry) -> Range:
+    return Range(part.blob, entry.offset, entry.length)

@@ -1,0 +1,262 @@
+"""The run of a shard, from its lease to its closing, top to bottom.
+
+    open     read its lines and adopt what earlier owners published
+    send     until every line has an outcome, or renew says otherwise
+    settle   a stopped job's remaining lines get their reason instead of an answer
+    close    write its segments in line order and publish them
+
+Whatever is told in between (`OpenShard.tell`) decides how it ends: KEEP closes, PAUSE releases,
+STOP settles and closes, GONE throws everything away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from batchmill.clock import Clock
+from batchmill.core.collect import Collector
+from batchmill.core.dispatch import Dispatcher, write_outcome
+from batchmill.core.lines import open_line, spans
+from batchmill.core.models import Catalogue
+from batchmill.core.names import order_name
+from batchmill.core.order import ShardOrder
+from batchmill.core.segments import write_segments
+from batchmill.core.work import OpenLine, OpenShard
+from batchmill.errors import BlobMissing, BlobsUnavailable, LedgerUnavailable
+from batchmill.model import (
+    Answer,
+    Ending,
+    Fate,
+    LineError,
+    Outcome,
+
+    ShardLease,
+    Verdict,
+)
+from batchmill.ports import Blobs, Formats, Ledger, Range
+
+log = structlog.get_logger()
+
+GRACE_SECONDS = 0.4
+"""How long a stopped job's flights may still land before they are aborted."""
+
+_REASONS = {
+    Ending.EXPIRED: (
+        Fate.EXPIRED,
+        "batch_expired",
+        "This request could not be executed before the completion window expired.",
+    ),
+    Ending.CANCELLED: (
+        Fate.CANCELLED,
+        "batch_cancelled",
+        "This request was not executed because the batch was cancelled.",
+    ),
+    Ending.FAILED: (
+        Fate.FAILED,
+        "internal_error",
+        "This request was not executed because its job could not go on.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What running a shard needs."""
+
+    ledger: Ledger
+    blobs: Blobs
+    dispatcher: Dispatcher
+    collector: Collector
+    formats: Formats
+    clock: Clock
+
+
+async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> None:
+    """Run a leased shard to its end. Storage that cannot be used is waited for; a lease that
+    is lost meanwhile ends the run without a trace."""
+    lines = await _opened(shard, bench, catalogue)
+    if lines is None:
+        return
+    if shard.lease.stop is None and shard.sends:
+        bench.dispatcher.offer(shard, lines)
+        while shard.waiting and shard.sends:
+            await shard.change()
+        bench.dispatcher.withdraw(shard)
+    match shard.answer.verdict:
+        case Verdict.GONE:
+            shard.abort()
+            return
+        case Verdict.PAUSE:
+            await _landed(shard)
+        case Verdict.STOP:
+            await _stopped(shard, bench)
+        case Verdict.KEEP if shard.lease.stop is not None:
+            _settle(shard, shard.lease.stop, bench)
+        case Verdict.KEEP:
+            pass
+    await _committed(shard, bench)
+    if shard.gone:
+        return
+    if shard.waiting:
+        await bench.ledger.release([shard.lease.lease])
+    else:
+        await _close(shard, bench)
+
+
+async def _opened(
+    shard: OpenShard, bench: Bench, catalogue: Catalogue
+) -> list[OpenLine] | None:
+    """Read the shard and adopt what was published; its lines still to be sent, or None when
+    its job had to be stopped instead."""
+    lease = shard.lease
+    shard.parts = list(lease.parts)
+    shard.settled = bytearray(lease.shard.lines)
+    for part in lease.parts:
+        for entry in part.entries:
+            shard.settled[entry.line] = 1
+    shard.waiting = lease.shard.lines - sum(shard.settled)
+    if not shard.waiting:
+        return []
+    order: ShardOrder | None = None
+    try:
+        shard.data, order = await _read(shard, bench)
+    except BlobMissing as error:
+        if lease.stop is None:
+            await _fail_job(shard, error, bench)
+            return None
+    lines = _lines(shard, order, catalogue)
+    _refuse_bad(shard, order, bench)
+    _refuse_poison(shard, bench)
+    return [line for line in lines if not shard.settled[line.local]]
+
+
+async def _read(shard: OpenShard, bench: Bench) -> tuple[bytes, ShardOrder | None]:
+    lease = shard.lease
+    where = Range(lease.input.blob, lease.shard.offset, lease.shard.length)
+    [data] = await bench.blobs.read_ranges([where])
+    try:
+        order = [piece async for piece in bench.blobs.read(order_name(lease.job.id, lease.shard.n))]
+    except BlobMissing:
+        return data, None
+    return data, ShardOrder.decode(b"".join(order))
+
+
+def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
+    asked = shard.job.model or ""
+    served = catalogue.served_name(asked)
+    first = shard.lease.shard.first_line
+    return [
+        OpenLine(
+            shard,
+            first + span.local,
+            span.local,
+            span.start,
+            span.end,
+            served,
+            order.prefix(span.local) if order else b"",
+            rewrites_model=True,
+        )
+        for span in spans(shard.data, shard.lease.shard)
+        if not shard.settled[span.local]
+    ]
+
+
+def _refuse_bad(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> None:
+    """Lines that validation found bad fail with what it said, unsent."""
+    for local, bad in (order.bad if order else {}).items():
+        if not shard.settled[local]:
+            outcome = Outcome(Fate.FAILED, code=bad.error.code, message=bad.error.message)
+            _write(shard, local, bad.custom_id, outcome, bench)
+
+
+def _refuse_poison(shard: OpenShard, bench: Bench) -> None:
+    """A line that was in flight alone when two owners died is not sent a third time."""
+    lease = shard.lease
+    if lease.alone is None or lease.alone_deaths < 2 or shard.settled[lease.alone]:
+        return
+    message = "A worker died twice while this line was the only one in flight."
+    outcome = Outcome(Fate.FAILED, code="worker_lost", message=message)
+    _write(shard, lease.alone, _custom_id(shard, lease.alone), outcome, bench)
+
+
+async def _landed(shard: OpenShard) -> None:
+    while shard.flights and not shard.gone:
+        await shard.change()
+
+
+async def _stopped(shard: OpenShard, bench: Bench) -> None:
+    """Let flights land for a moment, abort the rest, and give what is left its reason."""
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            await _landed(shard)
+    except TimeoutError:
+        shard.abort()
+        await _landed(shard)
+    if not shard.gone:
+        _settle(shard, shard.answer.ending or Ending.CANCELLED, bench)
+
+
+def _settle(shard: OpenShard, ending: Ending, bench: Bench) -> None:
+    fate, code, message = _REASONS[ending]
+    outcome = Outcome(fate, code=code, message=message)
+    for local, custom_id in _custom_ids(shard).items():
+        _write(shard, local, custom_id, outcome, bench)
+
+
+async def _committed(shard: OpenShard, bench: Bench) -> None:
+    while shard.uncommitted and not shard.gone:
+        bench.collector.hurry()
+        await shard.change()
+
+
+async def _close(shard: OpenShard, bench: Bench) -> None:
+    """Publish the segments; what the store or ledger refuses now is tried until the lease goes."""
+    tries = 0
+    while not shard.gone:
+        try:
+            segments = await write_segments(shard, bench.blobs, bench.formats)
+            if not await bench.ledger.close(shard.lease.lease, segments):
+                shard.tell(Answer(Verdict.GONE))
+            return
+        except (BlobsUnavailable, LedgerUnavailable) as error:
+            if not tries:
+                log.warning("storage_unavailable", job=shard.job.id, error=str(error))
+            tries += 1
+            await bench.clock.sleep(min(2.0, 0.2 * tries))
+
+
+async def _fail_job(shard: OpenShard, error: BlobMissing, bench: Bench) -> None:
+    message = f"The job's input can no longer be read: {error}"
+    log.error("job_input_missing", job=shard.job.id, blob=error.name)
+    await bench.ledger.fail_job(shard.job.id, LineError("internal_error", message))
+    await bench.ledger.release([shard.lease.lease])
+
+
+def _write(
+    shard: OpenShard, local: int, custom_id: bytes, outcome: Outcome, bench: Bench
+) -> None:
+    number = shard.lease.shard.first_line + local
+    write_outcome(shard, number, local, custom_id, outcome, bench.formats, bench.collector)
+
+
+def _custom_ids(shard: OpenShard) -> dict[int, bytes]:
+    """The custom_id of every line without an outcome; null where it cannot be read back."""
+    left = {n: b"null" for n in range(shard.lease.shard.lines) if not shard.settled[n]}
+    for span in spans(shard.data, shard.lease.shard):
+        if span.local in left:
+            left[span.local] = _read_custom_id(shard.data[span.start : span.end])
+    return left
+
+
+def _custom_id(shard: OpenShard, local: int) -> bytes:
+    return _custom_ids(shard)[local]
+
+
+def _read_custom_id(raw: bytes) -> bytes:
+    try:
+        return open_line(raw)[0]
+    except ValueError:
+        return b"null"

@@ -1,0 +1,108 @@
+"""A shard as a worker holds it: its bytes, its lines, and what each has come to.
+
+One event loop owns these; nothing here does I/O. The run of a shard is in `shard.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from batchmill.core.retry import History
+from batchmill.model import Answer, Job, LineError, Part, ShardLease, Verdict
+
+
+@dataclass(slots=True, eq=False)
+class OpenLine:
+    """One line of an open shard that has no outcome yet.
+
+    `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
+    the shard's bytes. `model` is the name to send to the engine.
+    """
+
+    shard: OpenShard
+    number: int
+    local: int
+    start: int
+    end: int
+    model: str
+    prefix: bytes = b""
+    rewrites_model: bool = False
+    history: History | None = None
+
+    @property
+    def raw(self) -> bytes:
+        """The line's bytes as they stand in the input."""
+        return self.shard.data[self.start : self.end]
+
+    def begun_history(self) -> History:
+        """The line's history, begun at its first fault."""
+        if self.history is None:
+            self.history = History()
+        return self.history
+
+
+@dataclass(slots=True, eq=False)
+class OpenShard:
+    """A leased shard being run.
+
+    `waiting` counts lines without an outcome, `flights` the calls out for it, `uncommitted`
+    the outcomes that no published part holds yet.
+    """
+
+    lease: ShardLease
+    data: bytes = b""
+    bad: dict[int, LineError] = field(default_factory=dict)
+    backlog: deque[OpenLine] = field(default_factory=deque)
+    settled: bytearray = field(default_factory=bytearray)
+    waiting: int = 0
+    flights: set[asyncio.Task[None]] = field(default_factory=set)
+    uncommitted: int = 0
+    parts: list[Part] = field(default_factory=list)
+    parts_written: int = 0
+    aborts: bool = False
+    """Its flights are being cancelled."""
+    answer: Answer = Answer(Verdict.KEEP)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def job(self) -> Job:
+        return self.lease.job
+
+    @property
+    def serial(self) -> bool:
+        """Its owners died over it: one line at a time, each noted before it is sent."""
+        return self.lease.strikes >= 3
+
+    @property
+    def sends(self) -> bool:
+        """Whether its lines may still be sent."""
+        return self.answer.verdict is Verdict.KEEP
+
+    @property
+    def gone(self) -> bool:
+        return self.answer.verdict is Verdict.GONE
+
+    def tell(self, answer: Answer) -> None:
+        """Take renew's answer; what was GONE or STOP once never comes back."""
+        if self.answer.verdict in (Verdict.GONE, Verdict.STOP) and answer.verdict is not Verdict.GONE:
+            return
+        if answer != self.answer:
+            self.answer = answer
+            self.changed()
+
+    def abort(self) -> None:
+        """Cancel the calls that are out; what they would have answered is not waited for."""
+        self.aborts = True
+        for flight in tuple(self.flights):
+            flight.cancel()
+
+    def changed(self) -> None:
+        """Wake whoever waits for this shard."""
+        self._changed.set()
+
+    async def change(self) -> None:
+        """Wait until something about this shard changed since the last call returned."""
+        await self._changed.wait()
+        self._changed.clear()
