@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
-from batchmill.model import Fate, Outcome, Usage
+from batchmill.model import Fate, Outcome
 from batchmill.ports import Answered, Broken, Overloaded, Refused, Reply, Unreachable
 
 MAX_FAULTS = 5
@@ -89,16 +89,16 @@ def backoff(tries: int, jitter: float) -> float:
 
 
 def decide(
-    reply: Reply, history: History, *, usage: Usage, answers: int, alone: bool, jitter: float
+    reply: Reply, history: History, *, answers: int, alone: bool, jitter: float
 ) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
-    `usage` is the reply's own, `answers` how many lines of this route the engine has answered
+    `answers` is how many lines of this route the engine has answered
     so far, `alone` whether nothing else of ours was in flight at the engine, `jitter` from
     [0, 1).
     """
     match reply:
-        case Answered(status=status, body=body, request_id=request_id):
+        case Answered(status=status, body=body, request_id=request_id, usage=usage):
             return Finish(Outcome(Fate.SUCCEEDED, status, body, request_id, usage=usage))
         case Overloaded(retry_after_seconds=asked):
             history.waits += 1

@@ -1,0 +1,87 @@
+"""Admission to an engine (core/gate.py), time given by hand."""
+
+from __future__ import annotations
+
+from batchmill.core.gate import ASIDE_SECONDS, Gate
+from batchmill.core.retry import Scope
+from batchmill.model import WaitingReason
+
+CHAT = ("/v1/chat/completions", "m")
+OCR = ("/v1/ocr", "m")
+
+
+def test_a_gate_admits_up_to_its_concurrency() -> None:
+    gate = Gate(2)
+    gate.sent(CHAT)
+    assert gate.has_room(0.0)
+    gate.sent(CHAT)
+    assert not gate.has_room(0.0)
+    gate.returned(CHAT)
+    assert gate.has_room(0.0)
+
+
+def test_an_engine_set_aside_lets_one_trial_through_when_its_time_has_come() -> None:
+    gate = Gate(8)
+    gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=0.0, now=10.0)
+    assert not gate.admits(CHAT, 10.1)
+    assert gate.admits(OCR, 10.0 + ASIDE_SECONDS)
+    gate.sent(OCR)
+    assert not gate.admits(CHAT, 10.0 + ASIDE_SECONDS)
+    gate.returned(OCR)
+    gate.answered(OCR, well=True)
+    assert gate.admits(CHAT, 10.0 + ASIDE_SECONDS)
+
+
+def test_a_route_set_aside_leaves_the_other_routes_open() -> None:
+    gate = Gate(8)
+    gate.set_aside(Scope.ROUTE, OCR, "404", sent_at=0.0, now=0.0)
+    assert gate.admits(CHAT, 0.0)
+    assert not gate.admits(OCR, 0.0)
+    assert gate.blocked(OCR, 0.0) is WaitingReason.MODEL_NOT_SERVED
+    assert gate.blocked(CHAT, 0.0) is None
+
+
+def test_faults_of_calls_sent_before_the_first_fault_count_once() -> None:
+    gate = Gate(64)
+    for _ in range(64):
+        gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=1.0, now=2.0)
+    assert gate.admits(CHAT, 2.0 + ASIDE_SECONDS)
+
+
+def test_repeated_trials_wait_longer_but_never_long() -> None:
+    gate = Gate(1)
+    now = 0.0
+    for _ in range(20):
+        gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=now, now=now)
+        opens = gate.opens_at(now)
+        assert opens is not None
+        assert opens - now <= 10.0
+        now = opens
+    assert gate.down_reason() == "down"
+
+
+def test_a_probe_that_answers_lets_a_trial_through_at_once() -> None:
+    gate = Gate(1)
+    gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=0.0, now=100.0)
+    gate.may_be_back()
+    assert gate.admits(CHAT, 100.0)
+
+
+def test_overload_closes_the_gate_for_a_while_and_narrows_it_once_per_burst() -> None:
+    gate = Gate(64)
+    for _ in range(64):
+        gate.overloaded(None, now=5.0)
+    assert int(gate.allowed) == 44
+    assert not gate.has_room(5.05)
+    assert gate.has_room(5.2)
+    assert gate.blocked(CHAT, 5.05) is WaitingReason.RATE_LIMITED
+
+
+def test_a_gate_narrowed_by_overload_widens_with_answers() -> None:
+    gate = Gate(64)
+    for burst in range(40):
+        gate.overloaded(None, now=burst * 100.0)
+    assert int(gate.allowed) == 1
+    for _ in range(3000):
+        gate.answered(CHAT, well=True)
+    assert int(gate.allowed) == 64

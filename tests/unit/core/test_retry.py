@@ -1,0 +1,151 @@
+"""What follows from one reply (core/retry.py): a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchmill.core.retry import (
+    MAX_FAULTS,
+    MAX_REFUSALS,
+    MAX_STRIKES,
+    MAX_TIMEOUTS,
+    Again,
+    Decision,
+    Finish,
+    History,
+    Scope,
+    SetAside,
+    decide,
+)
+from batchmill.model import Fate
+from batchmill.ports import Answered, Broken, Overloaded, Refused, Reply, Unreachable
+
+
+def next_step(reply: Reply, history: History, *, answers: int = 0, alone: bool = False) -> Decision:
+    return decide(reply, history, answers=answers, alone=alone, jitter=0.5)
+
+
+def refused(status: int, *, param: str | None = None, body: bytes = b"{}") -> Refused:
+    return Refused(status, body, "no", param)
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 415, 422, 451])
+def test_a_refusal_of_the_line_is_final_at_once(status: int) -> None:
+    step = next_step(refused(status), History())
+    assert isinstance(step, Finish)
+    assert (step.outcome.fate, step.outcome.status) == (Fate.FAILED, status)
+
+
+@pytest.mark.parametrize("status", [401, 402, 407, 502, 504])
+def test_a_fault_of_the_engine_never_fails_a_line(status: int) -> None:
+    history = History()
+    for answers in range(50):
+        step = next_step(refused(status), history, answers=answers)
+        assert isinstance(step, SetAside)
+        assert step.scope is Scope.ENGINE
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 301, 307])
+def test_a_missing_model_or_route_sets_only_that_route_aside(status: int) -> None:
+    history = History()
+    for _ in range(50):
+        step = next_step(refused(status), history)
+        assert isinstance(step, SetAside)
+        assert step.scope is Scope.ROUTE
+
+
+def test_a_404_about_a_field_of_the_line_is_final() -> None:
+    assert isinstance(next_step(refused(404, param="messages.0.file_id"), History()), Finish)
+
+
+def test_a_404_about_the_model_waits() -> None:
+    assert isinstance(next_step(refused(404, param="model"), History()), SetAside)
+
+
+def test_a_line_that_alone_is_refused_while_others_are_answered_fails_in_the_end() -> None:
+    history = History()
+    steps = [next_step(refused(404), history, answers=n) for n in range(MAX_REFUSALS + 1)]
+    assert all(isinstance(step, SetAside) for step in steps[:-1])
+    assert isinstance(steps[-1], Finish)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_overloaded_engine_is_tried_again_without_end(status: int) -> None:
+    history = History()
+    for _ in range(200):
+        step = next_step(Overloaded(status, b"null"), history)
+        assert isinstance(step, Again)
+        assert step.overloaded
+        assert step.after_seconds <= 45
+
+
+def test_retry_after_is_waited_for_at_least() -> None:
+    step = next_step(Overloaded(429, b"null", retry_after_seconds=70.0), History())
+    assert isinstance(step, Again)
+    assert step.after_seconds >= 70.0
+
+
+def test_nothing_sent_sets_the_engine_aside() -> None:
+    step = next_step(Unreachable("refused"), History())
+    assert isinstance(step, SetAside)
+    assert step.scope is Scope.ENGINE
+
+
+@pytest.mark.parametrize(
+    "reply", [refused(500), refused(501), Broken("not_json", "?", 200, b'"<html>"')]
+)
+def test_a_broken_answer_is_tried_five_times(reply: Reply) -> None:
+    history = History()
+    steps = [next_step(reply, history) for _ in range(MAX_FAULTS)]
+    assert all(isinstance(step, Again) for step in steps[:-1])
+    assert isinstance(steps[-1], Finish)
+
+
+def test_the_same_500_is_believed_once_the_engine_answered_somebody_else() -> None:
+    history = History()
+    assert isinstance(next_step(refused(500, body=b"1"), history, answers=3), Again)
+    assert isinstance(next_step(refused(500, body=b"1"), history, answers=4), Finish)
+
+
+def test_another_500_is_not_believed_early() -> None:
+    history = History()
+    next_step(refused(500, body=b"1"), history, answers=3)
+    assert isinstance(next_step(refused(500, body=b"2"), history, answers=9), Again)
+
+
+@pytest.mark.parametrize("reply", [Broken("timeout", "late"), refused(408)])
+def test_a_timeout_is_final_the_third_time(reply: Reply) -> None:
+    history = History()
+    steps = [next_step(reply, history) for _ in range(MAX_TIMEOUTS)]
+    assert all(isinstance(step, Again) for step in steps[:-1])
+    last = steps[-1]
+    assert isinstance(last, Finish)
+    assert last.outcome.code == "request_timeout"
+
+
+def test_a_lost_connection_is_final_only_for_a_line_that_ran_alone() -> None:
+    history = History()
+    for _ in range(20):
+        assert isinstance(next_step(Broken("reset", "lost"), history), Again)
+    assert history.must_run_alone
+    assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Finish)
+
+
+def test_a_line_runs_alone_after_three_strikes() -> None:
+    history = History()
+    for strikes in range(MAX_STRIKES):
+        assert history.must_run_alone is (strikes >= MAX_STRIKES)
+        next_step(Broken("reset", "lost"), history)
+    assert history.must_run_alone
+
+
+def test_a_reply_over_the_limit_fails_its_line() -> None:
+    step = next_step(Broken("too_large", "64 MB"), History())
+    assert isinstance(step, Finish)
+    assert step.outcome.code == "reply_too_large"
+
+
+def test_an_answer_is_final() -> None:
+    step = next_step(Answered(200, b"{}"), History())
+    assert isinstance(step, Finish)
+    assert step.outcome.fate is Fate.SUCCEEDED
