@@ -45,10 +45,10 @@ def is_utf8(raw: bytes) -> bool:
 
 
 def ascii_line(raw: bytes) -> bytes:
-    """The same JSON value in ASCII without line breaks; `raw` must be valid (see `is_json`).
+    r"""The same JSON value in ASCII without line breaks; `raw` must be valid (see `is_json`).
 
     Bytes that already are so come back as they are, outer white space aside. Characters beyond
-    ASCII become `\\uXXXX`, those beyond the BMP surrogate pairs, and line breaks between tokens
+    ASCII become `\uXXXX`, those beyond the BMP surrogate pairs, and line breaks between tokens
     spaces.
     """
     text = raw.strip(_SPACE)
@@ -78,5 +78,5 @@ def without_lone_surrogates(raw: bytes) -> bytes:
 
 
 def _escape(text: str) -> str:
-    """Escape what is not ASCII; the C encoder's other escapes (of `\\` and `"`) are undone."""
+    r"""Escape what is not ASCII; the C encoder's other escapes (of `\\` and `"`) are undone."""
     return encode_basestring_ascii(text)[1:-1].replace('\\"', '"').replace("\\\\", "\\")

@@ -1,0 +1,1 @@
+"""The ways to inference engines: the HTTP transport, the embedded one, and the simulator."""
