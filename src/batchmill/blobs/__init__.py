@@ -1,0 +1,1 @@
+"""Stores of immutable objects: the `Blobs` port on a local directory."""
