@@ -5,11 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CACHE := .cache
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-WIRE_SDKS := $(patsubst requirements/wire-%.txt,$(CACHE)/wire/%/.done,$(wildcard requirements/wire-*.txt))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test lint format lock needs node clean
+.PHONY: help demo check test lint format lock needs sdks clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
@@ -25,7 +24,7 @@ demo: $(VENV)/.demo
 check: $(VENV)/.check lint
 	@$(BIN)/python -m pytest tests/unit tests/meta -q
 
-test: $(VENV)/.test needs node $(WIRE_SDKS) lint
+test: $(VENV)/.test needs sdks lint
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 lint: | $(BIN)/python
@@ -53,18 +52,12 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
 	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-# Other releases of the vendors' SDKs, each in an environment of its own.
-$(CACHE)/wire/%/.done: requirements/wire-%.txt | $(BIN)/python
-	@echo "Installing requirements/wire-$*.txt into $(CACHE)/wire/$*"
-	@$(PYTHON) -m venv --clear $(CACHE)/wire/$*
-	@$(CACHE)/wire/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
-	@touch $@
-
 needs:
 	@sh tools/test-needs.sh
 
-node:
-	@sh tools/node-packages.sh
+# Other releases of the vendors' SDKs, each in an environment of its own.
+sdks: $(VENV)/.test
+	@$(BIN)/python tools/wire_environments.py
 
 # The full set decides every version; the smaller ones and the other SDKs follow it.
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
@@ -76,7 +69,7 @@ lock:
 	$(COMPILE) pyproject.toml --extra local --group build --group demo \
 	  -c requirements/test.txt -o requirements/demo.txt
 	$(COMPILE) pyproject.toml --group build --group check -c requirements/test.txt -o requirements/check.txt
-	for sdk in requirements/wire-*.in; do $(COMPILE) $$sdk -o $${sdk%.in}.txt || exit 1; done
+	for sdk in requirements/wire/*.in; do $(COMPILE) $$sdk -o $${sdk%.in}.txt || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(CACHE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

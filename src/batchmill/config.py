@@ -17,7 +17,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from batchmill.enginespec import EngineSetting
@@ -60,11 +68,11 @@ class Settings(BaseModel):
     engine_key: SecretStr | None = Field(
         None, description="API key for every engine by URL that has none of its own"
     )
-    lease_time: Duration = Field(
-        timedelta(seconds=15), description="How long a silent worker keeps its shards"
-    )
     beat: Duration = Field(
         timedelta(seconds=1), description="How often a worker says that it lives"
+    )
+    lease_time: Duration = Field(
+        timedelta(seconds=15), description="How long a silent worker keeps its shards"
     )
     memory_budget: SizeBytes = Field(
         96_000_000, ge=1_000_000, description="Bodies and replies one worker holds at most"
@@ -99,12 +107,19 @@ class Settings(BaseModel):
             raise ValueError(f"has two engines named {twice[0]!r}; give each a name of its own")
         return engines
 
-    @field_validator("lease_time", "beat")
+    @field_validator("beat")
     @classmethod
-    def _takes_time(cls, duration: timedelta) -> timedelta:
-        if duration < timedelta(milliseconds=50):
+    def _takes_time(cls, beat: timedelta) -> timedelta:
+        if beat < timedelta(milliseconds=50):
             raise ValueError("should be at least 50ms")
-        return duration
+        return beat
+
+    @field_validator("lease_time")
+    @classmethod
+    def _outlasts_some_beats(cls, lease_time: timedelta, others: ValidationInfo) -> timedelta:
+        if lease_time < 3 * others.data.get("beat", timedelta(0)):
+            raise ValueError("should be at least three times the beat")
+        return lease_time
 
     @property
     def on_loopback(self) -> bool:

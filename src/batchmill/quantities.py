@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {
@@ -54,8 +54,12 @@ def _written(value: object) -> str:
     return "" if isinstance(value, bool) else str(value).strip()
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-"""A pydantic field that takes a written duration."""
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(timedelta.total_seconds, return_type=float, when_used="json"),
+]
+"""A pydantic field that takes a written duration; in JSON a number of seconds."""
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 """A pydantic field that takes a written size."""

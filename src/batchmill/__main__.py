@@ -1,0 +1,5 @@
+"""`python -m batchmill` is the command line."""
+
+from batchmill.cli import main
+
+main()

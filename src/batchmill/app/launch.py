@@ -1,0 +1,53 @@
+"""How a child of `serve` begins: `python -m batchmill.app.launch PARENT MODULE [ARGUMENT]...`
+
+Whatever happens to its parent, the child ends with it: the kernel kills it (PR_SET_PDEATHSIG),
+and so does the end of its standard input. The first line of that input are its orders, which the
+module reads from `sys.stdin`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import runpy
+import signal
+import sys
+import threading
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    """Tie this process to its parent, then become the module."""
+    parent, module, *arguments = sys.argv[1:]
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):
+        sys.exit(1)  # it died before the kernel was told
+    orders = _first_line()
+    threading.Thread(target=_end_with_input, daemon=True, name="parent-watch").start()
+    sys.stdin = io.StringIO(orders)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _first_line() -> str:
+    """The one line that a parent writes; afterwards it only keeps the pipe open."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            sys.exit(1)
+        line += piece
+    return line.decode()
+
+
+def _end_with_input() -> None:
+    while os.read(0, 65536):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What a child of `serve` is told: one line of JSON on its standard input, never an argument.
+
+Arguments and environments can be read by others; engine keys stand in here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from batchmill.config import Settings
+from batchmill.model import EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The settings, the engines with their keys and places, and the inherited sockets."""
+
+    values: dict[str, Any]
+    engines: tuple[EngineSpec, ...]
+    wake_fd: int
+    listen_fd: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        engines: Sequence[EngineSpec],
+        *,
+        wake_fd: int,
+        listen_fd: int | None = None,
+    ) -> Orders:
+        """The orders of one child."""
+        values = settings.model_dump(mode="json", exclude={"engines", "engine_key"})
+        return cls(values, tuple(engines), wake_fd, listen_fd)
+
+    @classmethod
+    def read(cls) -> Orders:
+        """The orders of this process."""
+        return msgspec.json.decode(sys.stdin.readline(), type=cls)
+
+    def encoded(self) -> str:
+        """One line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, without what only the parent needs."""
+        return Settings.model_validate(self.values)

@@ -1,0 +1,78 @@
+"""The worker process: runs jobs until SIGTERM, and looks for work at once when the API rings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+
+import uvloop
+
+from batchmill.app.orders import Orders
+from batchmill.app.stores import WORKER, open_blobs, open_ledger
+from batchmill.clock import SystemClock
+from batchmill.config import Settings
+from batchmill.core.beat import Timing
+from batchmill.core.lines import LineRules
+from batchmill.core.worker import Stores, Worker, WorkerRules
+from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.engines.budget import ByteBudget
+from batchmill.engines.transport import HttpTransport
+from batchmill.model import Dialect
+from batchmill.telemetry import configure_logs
+
+DRAIN_SECONDS = 6.0
+"""How long calls in flight may take to land once the process is asked to end."""
+
+
+async def run_worker(orders: Orders) -> None:
+    """Work until SIGTERM, then drain."""
+    settings = orders.settings
+    clock = SystemClock()
+    budget = ByteBudget(settings.memory_budget)
+    ledger = await open_ledger(settings)
+    try:
+        worker = Worker(
+            WORKER,
+            Stores(ledger, open_blobs(settings), lambda: open_ledger(settings)),
+            [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
+            settings.models,
+            {Dialect.MISTRAL: MistralLines()},
+            LineRules(),
+            clock,
+            rules_of(settings),
+            released=budget.release,
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        bell = socket.socket(fileno=orders.wake_fd)
+        bell.setblocking(False)
+        loop.add_reader(bell, _rung, bell, worker)
+        await worker.run(stop)
+    finally:
+        await ledger.close_connections()
+
+
+def _rung(bell: socket.socket, worker: Worker) -> None:
+    """Take every ring that has piled up, and look for work once."""
+    with contextlib.suppress(BlockingIOError):
+        while bell.recv(16):
+            pass
+    worker.wake()
+
+
+def rules_of(settings: Settings) -> WorkerRules:
+    """The settings that concern a worker."""
+    return WorkerRules(
+        timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
+        drain_seconds=DRAIN_SECONDS,
+        low_disk_bytes=settings.low_disk,
+        upload_retention_seconds=settings.keep_uploads.total_seconds(),
+    )
+
+
+if __name__ == "__main__":
+    configure_logs("worker")
+    uvloop.run(run_worker(Orders.read()))
