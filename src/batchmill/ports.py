@@ -193,7 +193,9 @@ class Ledger(Protocol):
         after the stop is taken from it. Paused jobs give no shards to run.
         """
 
-    async def claim_chore(self, owner: Owner, kinds: Sequence[Kind]) -> tuple[Lease, Job | None] | None:
+    async def claim_chore(
+        self, owner: Owner, kinds: Sequence[Kind]
+    ) -> tuple[Lease, Job | None] | None:
         """Lease one due row of another kind (validate, finalize, prune, sweep), if any. The job
         is None for the sweep."""
 
@@ -229,7 +231,9 @@ class Ledger(Protocol):
         makes the job finalizable. False if the lease is lost. Closed before by this very
         lease: True."""
 
-    async def finalize(self, lease: Lease, output: FileId, error: FileId, names: tuple[str, str]) -> Job:
+    async def finalize(
+        self, lease: Lease, output: FileId, error: FileId, names: tuple[str, str]
+    ) -> Job:
         """End the job as it was ending: make its virtual files (those that are not empty) and
         the terminal state visible in one transaction. Raises `LeaseLost`."""
 
@@ -344,7 +348,9 @@ class Blobs(Protocol):
     async def writer(self, name: BlobName) -> BlobWriter:
         """Start a blob of unknown size; the caller commits or aborts it."""
 
-    def read(self, name: BlobName, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    def read(
+        self, name: BlobName, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
         """Stream a blob or a run of it in pieces of at most 1 MiB."""
 
     async def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
@@ -462,4 +468,3 @@ class LineFormat(Protocol):
 
 
 Formats = Mapping[Dialect, LineFormat]
-

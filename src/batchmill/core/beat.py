@@ -53,7 +53,12 @@ class Heart:
         beat: Callable[[], Beat],
         told: Callable[[Sequence[Lease], Renewal], None],
     ) -> None:
-        self._open_ledger, self._owner, self._clock, self._timing = open_ledger, owner, clock, timing
+        self._open_ledger, self._owner, self._clock, self._timing = (
+            open_ledger,
+            owner,
+            clock,
+            timing,
+        )
         self._held, self._beat, self._told = held, beat, told
         self._renewed_at = clock.boot()
         self._worker_loop = asyncio.get_running_loop()

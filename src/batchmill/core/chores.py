@@ -1,9 +1,9 @@
 """The phases of a job that are not its shards: one leased row each, run by whoever claims it.
 
-    validate   reads the whole input once, plans the shards      (validate.py)
-    finalize   makes the result files and the terminal state visible
-    prune      forgets a finished job's results past their retention
-    sweep      deletes blobs that nobody refers to
+validate   reads the whole input once, plans the shards      (validate.py)
+finalize   makes the result files and the terminal state visible
+prune      forgets a finished job's results past their retention
+sweep      deletes blobs that nobody refers to
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Chores:
             plan = await validate(job, inputs, self.blobs, self.rules)
         except BlobMissing as error:
             message = f"The input file can no longer be read: {error}"
-            log.error("job_input_missing", job=job.id, blob=error.name)
+            log.warning("job_input_missing", job=job.id, blob=error.name)
             await self.ledger.refuse(lease, [LineError("internal_error", message)], 1)
             return
         planned = await self.ledger.plan(lease, plan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -45,6 +46,12 @@ class Batchlet:
 Group = dict[OpenShard, Batchlet]
 
 
+class StorageSaid(Protocol):
+    """Hears whether the last thing that was to be made durable could be."""
+
+    def __call__(self, *, written: bool) -> None: ...
+
+
 class Collector:
     """Takes outcomes of open shards and makes them durable, group by group."""
 
@@ -56,7 +63,7 @@ class Collector:
         rules: GroupRules,
         *,
         released: Callable[[int], None],
-        storage: Callable[[bool], None],
+        storage: StorageSaid,
         counted: Callable[[JobId, int], None],
     ) -> None:
         self._ledger, self._blobs, self._clock, self._rules = ledger, blobs, clock, rules
@@ -118,18 +125,20 @@ class Collector:
         tries = 0
         while live := [shard for shard in group if not shard.gone]:
             try:
-                await self._blobs.put_many([(parts[shard].blob, group[shard].lines) for shard in live])
+                await self._blobs.put_many(
+                    [(parts[shard].blob, group[shard].lines) for shard in live]
+                )
                 accepted = await self._ledger.commit(
                     [(shard.lease.lease, parts[shard]) for shard in live]
                 )
             except (BlobError, LedgerUnavailable) as error:
                 if tries == 0:
                     log.warning("storage_unavailable", error=str(error))
-                self._storage(False)
+                self._storage(written=False)
                 await self._clock.sleep(min(2.0, backoff(tries, jitter())))
                 tries += 1
                 continue
-            self._storage(True)
+            self._storage(written=True)
             for shard, kept in zip(live, accepted, strict=True):
                 if kept:
                     shard.parts.append(parts[shard])

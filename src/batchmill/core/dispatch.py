@@ -41,10 +41,12 @@ class Dispatcher:
         clock: Clock,
         may_send: Callable[[], bool],
         on_line: Callable[[], None],
+        released: Callable[[int], None],
     ) -> None:
         self.links, self.pool = links, pool
         self._collector, self._ledger, self._formats = collector, ledger, formats
         self._clock, self._may_send, self._on_line = clock, may_send, on_line
+        self._released = released
         self._alarm: asyncio.TimerHandle | None = None
         self.closing = False
         """Set before `run` is cancelled, so that no sender takes that for one call's end."""
@@ -102,8 +104,11 @@ class Dispatcher:
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + max(0.001, min(moments) - now)
-        if self._alarm is None or self._alarm.cancelled() or self._alarm.when() > at or (
-            self._alarm.when() <= loop.time()
+        if (
+            self._alarm is None
+            or self._alarm.cancelled()
+            or self._alarm.when() > at
+            or (self._alarm.when() <= loop.time())
         ):
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -143,6 +148,8 @@ class Dispatcher:
                 shard.changed()
         if not shard.gone:
             self._act(link, route, line, custom_id, reply, sent_at=sent_at, alone=alone)
+        elif isinstance(reply, Answered):
+            self._released(reply.held_bytes)
 
     async def _open(self, line: OpenLine) -> tuple[bytes, bytes] | None:
         """The line's custom_id and the body to send; None when it may not be sent after all."""
@@ -224,8 +231,18 @@ class Dispatcher:
         """Give the line its outcome: from here on it is the collector's to make durable."""
         shard = line.shard
         if shard.settled[line.local]:
+            self._released(held_bytes)
             return
-        write_outcome(shard, line.number, line.local, custom_id, outcome, self._formats, self._collector, held_bytes)
+        write_outcome(
+            shard,
+            line.number,
+            line.local,
+            custom_id,
+            outcome,
+            self._formats,
+            self._collector,
+            held_bytes,
+        )
         if shard.serial and shard.sends:
             self._offer_next(shard)
 

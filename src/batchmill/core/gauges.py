@@ -52,15 +52,17 @@ def gauges(
             in_flight=in_flight,
             retrying=delayed[job],
             lines_per_second=round(rates.rates.get(job, 0.0), 3),
-            blocked=None if in_flight else _blocked(job, pool, links, delayed[job], storage_ok, now),
+            blocked=_blocked(job, pool, links, now, storage_ok=storage_ok),
         )
     return found
 
 
 def _blocked(
-    job: JobId, pool: Pool, links: Sequence[Link], delayed: int, storage_ok: bool, now: float
+    job: JobId, pool: Pool, links: Sequence[Link], now: float, *, storage_ok: bool
 ) -> WaitingReason | None:
-    """Why a job whose lines are here has none in flight."""
+    """Why a job whose lines are here has none in flight, if that is so."""
+    if pool.in_flight[job]:
+        return None
     if not storage_ok:
         return WaitingReason.STORAGE_UNAVAILABLE
     reasons = [
@@ -71,6 +73,6 @@ def _blocked(
     ]
     if reasons and all(reason is not None for reason in reasons):
         return reasons[0]
-    if delayed:
+    if pool.delayed_lines()[job]:
         return WaitingReason.RETRYING
     return WaitingReason.QUEUED_BEHIND_JOBS if reasons else None

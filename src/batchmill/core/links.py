@@ -69,7 +69,11 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
             )
             link.gate.may_be_back()
         after = link.status
-        if (after.state, after.reason, after.models) != (before.state, before.reason, before.models):
+        if (after.state, after.reason, after.models) != (
+            before.state,
+            before.reason,
+            before.models,
+        ):
             log.info(
                 "engine_seen",
                 engine=after.name,

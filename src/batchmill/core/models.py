@@ -5,7 +5,7 @@ Pure. The names in users' code are *asked*; the names engines know are *served*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchmill.model import EngineState, EngineStatus
@@ -36,7 +36,9 @@ class Catalogue:
         served = {name for engine in self.engines if is_up(engine) for name in engine.models}
         if WILDCARD in served or self.aliases.get(WILDCARD) in served:
             return None
-        return frozenset(served | {name for name, target in self.aliases.items() if target in served})
+        return frozenset(
+            served | {name for name, target in self.aliases.items() if target in served}
+        )
 
     def can_serve(self, asked: str) -> bool:
         """Whether some configured engine serves it, or an engine never seen yet may."""
@@ -58,3 +60,8 @@ class Catalogue:
 def is_up(engine: EngineStatus) -> bool:
     """Whether it answered its last probe."""
     return engine.state is EngineState.UP
+
+
+def any_up(engines: Iterable[EngineStatus]) -> bool:
+    """Whether one of them answered its last probe."""
+    return any(is_up(engine) for engine in engines)

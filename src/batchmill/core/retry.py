@@ -88,9 +88,7 @@ def backoff(tries: int, jitter: float) -> float:
     return float(min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2 ** min(tries, 10))) * (0.5 + jitter)
 
 
-def decide(
-    reply: Reply, history: History, *, answers: int, alone: bool, jitter: float
-) -> Decision:
+def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter: float) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
     `answers` is how many lines of this route the engine has answered
@@ -109,7 +107,7 @@ def decide(
         case Refused():
             return _refused(reply, history, answers, jitter)
         case Broken():
-            return _broken(reply, history, answers, alone, jitter)
+            return _broken(reply, history, answers, jitter, alone=alone)
         case _:
             assert_never(reply)
 
@@ -142,7 +140,7 @@ def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: floa
 
 
 def _broken(
-    reply: Broken, history: History, answers: int, alone: bool, jitter: float
+    reply: Broken, history: History, answers: int, jitter: float, *, alone: bool
 ) -> Decision:
     match reply.kind:
         case "timeout":

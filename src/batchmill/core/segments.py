@@ -70,7 +70,7 @@ async def _write(
     name = segment_name(lease.job, stream, lease.n, lease.epoch)
     writer = await blobs.writer(name)
     try:
-        async for data in _copied(shard, stream, pieces, blobs, formats):
+        async for data in _copied(shard, pieces, blobs, formats):
             await writer.write(data)
         size_bytes = await writer.commit()
     finally:
@@ -79,7 +79,7 @@ async def _write(
 
 
 async def _copied(
-    shard: OpenShard, stream: Stream, pieces: list[Piece], blobs: Blobs, formats: Formats
+    shard: OpenShard, pieces: list[Piece], blobs: Blobs, formats: Formats
 ) -> AsyncIterator[bytes]:
     for batch in batches(pieces):
         try:
@@ -89,9 +89,7 @@ async def _copied(
                 yield await _copied_or_lost(shard, piece, blobs, formats)
 
 
-async def _copied_or_lost(
-    shard: OpenShard, piece: Piece, blobs: Blobs, formats: Formats
-) -> bytes:
+async def _copied_or_lost(shard: OpenShard, piece: Piece, blobs: Blobs, formats: Formats) -> bytes:
     """A result that was published and is no longer there leaves a line that says so, on the
     side on which it was counted: conservation holds, and nobody takes it for an answer."""
     try:

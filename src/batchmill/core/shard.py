@@ -32,8 +32,6 @@ from batchmill.model import (
     Fate,
     LineError,
     Outcome,
-
-    ShardLease,
     Verdict,
 )
 from batchmill.ports import Blobs, Formats, Ledger, Range
@@ -80,35 +78,32 @@ async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Non
     lines = await _opened(shard, bench, catalogue)
     if lines is None:
         return
-    if shard.lease.stop is None and shard.sends:
-        bench.dispatcher.offer(shard, lines)
-        while shard.waiting and shard.sends:
-            await shard.change()
-        bench.dispatcher.withdraw(shard)
-    match shard.answer.verdict:
-        case Verdict.GONE:
-            shard.abort()
-            return
-        case Verdict.PAUSE:
-            await _landed(shard)
-        case Verdict.STOP:
-            await _stopped(shard, bench)
-        case Verdict.KEEP if shard.lease.stop is not None:
-            _settle(shard, shard.lease.stop, bench)
-        case Verdict.KEEP:
-            pass
+    if shard.lease.stop is None:
+        await _send(shard, lines, bench)
+    else:
+        _settle(shard, shard.lease.stop, bench)
     await _committed(shard, bench)
     if shard.gone:
-        return
-    if shard.waiting:
+        shard.abort()
+    elif shard.waiting:
         await bench.ledger.release([shard.lease.lease])
     else:
         await _close(shard, bench)
 
 
-async def _opened(
-    shard: OpenShard, bench: Bench, catalogue: Catalogue
-) -> list[OpenLine] | None:
+async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
+    """Send until every line has its outcome, or until renew says otherwise."""
+    bench.dispatcher.offer(shard, lines)
+    while shard.waiting and shard.sends:
+        await shard.change()
+    bench.dispatcher.withdraw(shard)
+    if shard.answer.verdict is Verdict.PAUSE:
+        await _landed(shard)
+    if shard.answer.verdict is Verdict.STOP:
+        await _stopped(shard, bench)
+
+
+async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[OpenLine] | None:
     """Read the shard and adopt what was published; its lines still to be sent, or None when
     its job had to be stopped instead."""
     lease = shard.lease
@@ -218,26 +213,26 @@ async def _close(shard: OpenShard, bench: Bench) -> None:
     while not shard.gone:
         try:
             segments = await write_segments(shard, bench.blobs, bench.formats)
-            if not await bench.ledger.close(shard.lease.lease, segments):
-                shard.tell(Answer(Verdict.GONE))
-            return
+            closed = await bench.ledger.close(shard.lease.lease, segments)
         except (BlobsUnavailable, LedgerUnavailable) as error:
             if not tries:
                 log.warning("storage_unavailable", job=shard.job.id, error=str(error))
             tries += 1
             await bench.clock.sleep(min(2.0, 0.2 * tries))
+        else:
+            if not closed:
+                shard.tell(Answer(Verdict.GONE))
+            return
 
 
 async def _fail_job(shard: OpenShard, error: BlobMissing, bench: Bench) -> None:
     message = f"The job's input can no longer be read: {error}"
-    log.error("job_input_missing", job=shard.job.id, blob=error.name)
+    log.warning("job_input_missing", job=shard.job.id, blob=error.name)
     await bench.ledger.fail_job(shard.job.id, LineError("internal_error", message))
     await bench.ledger.release([shard.lease.lease])
 
 
-def _write(
-    shard: OpenShard, local: int, custom_id: bytes, outcome: Outcome, bench: Bench
-) -> None:
+def _write(shard: OpenShard, local: int, custom_id: bytes, outcome: Outcome, bench: Bench) -> None:
     number = shard.lease.shard.first_line + local
     write_outcome(shard, number, local, custom_id, outcome, bench.formats, bench.collector)
 

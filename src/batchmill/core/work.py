@@ -86,7 +86,10 @@ class OpenShard:
 
     def tell(self, answer: Answer) -> None:
         """Take renew's answer; what was GONE or STOP once never comes back."""
-        if self.answer.verdict in (Verdict.GONE, Verdict.STOP) and answer.verdict is not Verdict.GONE:
+        if (
+            self.answer.verdict in (Verdict.GONE, Verdict.STOP)
+            and answer.verdict is not Verdict.GONE
+        ):
             return
         if answer != self.answer:
             self.answer = answer

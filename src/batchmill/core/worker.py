@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -38,8 +38,8 @@ log = structlog.get_logger()
 class WorkerRules:
     """What one worker may hold, and when it gives up."""
 
-    timing: Timing = Timing()
-    group: GroupRules = GroupRules()
+    timing: Timing = field(default_factory=Timing)
+    group: GroupRules = field(default_factory=GroupRules)
     open_shards: int = 64
     open_bytes: int = 24 * 1024 * 1024
     settling_shards: int = 16
@@ -96,6 +96,7 @@ class Worker:
             clock,
             self._may_send,
             self._when_low,
+            released,
         )
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
         self._chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
@@ -111,9 +112,7 @@ class Worker:
         """Work until `stop` is set, then drain: send nothing new, let flights land, commit,
         release. Calls that are still out after the drain time are aborted."""
         ledger = self._stores.ledger
-        self._owner = await ledger.register(
-            self._name, new_id(), socket.gethostname(), os.getpid()
-        )
+        self._owner = await ledger.register(self._name, new_id(), socket.gethostname(), os.getpid())
         self._heart = Heart(
             self._stores.open_ledger,
             self._owner,
@@ -195,7 +194,7 @@ class Worker:
         if renewal.work:
             self._look()
 
-    def _storage_said(self, written: bool) -> None:
+    def _storage_said(self, *, written: bool) -> None:
         if written != self._written:
             self._written = written
             self._dispatcher.ring()

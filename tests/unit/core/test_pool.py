@@ -1,0 +1,142 @@
+"""Whose line is next (core/pool.py)."""
+
+from __future__ import annotations
+
+from batchmill.core.gate import Gate
+from batchmill.core.pool import Pool
+from batchmill.core.retry import History
+from batchmill.core.work import OpenLine, OpenShard
+from batchmill.model import (
+    Answer,
+    BlobName,
+    Dialect,
+    FileId,
+    Job,
+    JobId,
+    JobInput,
+    JobState,
+    Kind,
+    Lease,
+    Owner,
+    Shard,
+    ShardLease,
+    TenantId,
+    Verdict,
+)
+
+
+def shard_of(job: str, tenant: str = "t", n: int = 0, priority: int = 0) -> OpenShard:
+    noun = Job(
+        JobId(job),
+        TenantId(tenant),
+        Dialect.MISTRAL,
+        "/v1/chat/completions",
+        JobState.RUNNING,
+        0.0,
+        1e12,
+        100,
+        priority=priority,
+    )
+    lease = Lease(noun.id, Kind.RUN, n, Owner("w/1"), 1)
+    where = Shard(n, 0, n * 100, 100, 0, 1000, 1)
+    return OpenShard(
+        ShardLease(lease, noun, where, JobInput(FileId("f"), "f", BlobName("f"), 1000, 100))
+    )
+
+
+def line_of(shard: OpenShard, number: int, prefix: bytes = b"", model: str = "m") -> OpenLine:
+    return OpenLine(shard, number, number % 100, 0, 0, model, prefix)
+
+
+def drain(pool: Pool, gate: Gate, model: str = "m") -> list[tuple[str, int]]:
+    """Send everything that may be sent, none of it returning."""
+    taken = []
+    while (line := pool.next(gate, lambda name: name == model, 0.0)) is not None:
+        gate.sent((line.shard.job.endpoint, line.model))
+        pool.sent(line)
+        taken.append((line.shard.job.id, line.number))
+    return taken
+
+
+def test_lines_of_a_job_go_in_the_order_of_their_prefix_over_its_shards() -> None:
+    pool, first, second = Pool(), shard_of("a"), shard_of("a", n=1)
+    for line in (
+        line_of(first, 0, b"x"),
+        line_of(first, 1, b"y"),
+        line_of(second, 100, b"x"),
+        line_of(second, 101, b"w"),
+    ):
+        pool.add(line)
+    assert [number for _, number in drain(pool, Gate(9))] == [101, 0, 100, 1]
+
+
+def test_a_small_job_takes_turns_with_a_big_one() -> None:
+    pool, big, small = Pool(), shard_of("big"), shard_of("small")
+    for number in range(50):
+        pool.add(line_of(big, number))
+    for number in range(3):
+        pool.add(line_of(small, number))
+    taken = [job for job, _ in drain(pool, Gate(8))]
+    assert taken.count("small") == 3
+
+
+def test_tenants_share_however_many_jobs_each_has() -> None:
+    pool = Pool()
+    for job in ("a1", "a2", "a3"):
+        for number in range(20):
+            pool.add(line_of(shard_of(job, tenant="a"), number))
+    for number in range(20):
+        pool.add(line_of(shard_of("b1", tenant="b"), number))
+    taken = [job for job, _ in drain(pool, Gate(10))]
+    assert taken.count("b1") == 5
+
+
+def test_a_higher_priority_goes_first() -> None:
+    pool = Pool()
+    pool.add(line_of(shard_of("low"), 0))
+    pool.add(line_of(shard_of("high", priority=5), 0))
+    assert drain(pool, Gate(1)) == [("high", 0)]
+
+
+def test_a_line_goes_only_to_an_engine_that_serves_its_model() -> None:
+    pool = Pool()
+    pool.add(line_of(shard_of("a"), 0, model="other"))
+    assert drain(pool, Gate(4)) == []
+    assert drain(pool, Gate(4), model="other") == [("a", 0)]
+
+
+def test_a_delayed_line_is_not_ready_before_its_time() -> None:
+    pool, gate = Pool(), Gate(1)
+    pool.delay(line_of(shard_of("a"), 0), until=5.0)
+    assert pool.next(gate, lambda _: True, 4.9) is None
+    assert pool.wakes_at() == 5.0
+    assert pool.next(gate, lambda _: True, 5.0) is not None
+
+
+def test_a_withdrawn_shard_gives_no_line_ready_or_delayed() -> None:
+    pool, shard = Pool(), shard_of("a")
+    pool.add(line_of(shard, 0))
+    pool.delay(line_of(shard, 1), until=1.0)
+    pool.forget(shard)
+    assert pool.next(Gate(4), lambda _: True, 9.0) is None
+    assert pool.ready_lines() == 0
+
+
+def test_lines_of_a_paused_shard_are_passed_over() -> None:
+    pool, shard = Pool(), shard_of("a")
+    pool.add(line_of(shard, 0))
+    shard.tell(Answer(Verdict.PAUSE))
+    assert pool.next(Gate(4), lambda _: True, 0.0) is None
+
+
+def test_a_line_with_three_strikes_waits_until_the_engine_is_empty_and_blocks_the_rest() -> None:
+    pool, gate = Pool(), Gate(4)
+    shard = shard_of("a")
+    gate.sent(("/v1/chat/completions", "m"))
+    poison = line_of(shard, 0)
+    poison.history = History(strikes=3)
+    pool.add(poison)
+    pool.add(line_of(shard, 1))
+    assert pool.next(gate, lambda _: True, 0.0) is None
+    gate.returned(("/v1/chat/completions", "m"))
+    assert pool.next(gate, lambda _: True, 0.0) is poison
