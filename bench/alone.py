@@ -1,0 +1,151 @@
+"""Parts of the work in a loop of their own, in a process of their own.
+
+    python -m bench.alone send ORIGIN N      the transport, with its reading of the reply
+    python -m bench.alone reply N            reading the reply, without a transport
+    python -m bench.alone line N             opening an input line and writing its result line
+    python -m bench.alone decode FILE        reading and decoding a file with msgspec
+
+Each prints the CPU it took, in microseconds for each line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from batchmill.clock import SystemClock
+from batchmill.core.lines import open_line, with_model
+from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.engines.budget import ByteBudget
+from batchmill.engines.replies import classify
+from batchmill.engines.transport import HttpTransport
+from batchmill.model import (
+    DEFAULT_TENANT,
+    Dialect,
+    EngineSpec,
+    Fate,
+    Job,
+    JobId,
+    JobState,
+    Outcome,
+)
+from batchmill.ports import Answered, Call
+from bench.inputs import ENDPOINT, MODEL, answer, body, line
+from bench.processes import Failure
+from bench.server import IN_FLIGHT
+
+_BUDGET_BYTES = 96_000_000
+
+
+def cpu_us(*arguments: str) -> float:
+    """Run one part in a process of its own; its CPU for each line."""
+    command = [sys.executable, "-m", "bench.alone", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise Failure(f"the loop '{arguments[0]}' ended with {done.returncode}")
+    return float(done.stdout)
+
+
+async def _send(origin: str, count: int) -> float:
+    spec = EngineSpec("bench", f"{origin}/v1", concurrency=IN_FLIGHT)
+    budget = ByteBudget(_BUDGET_BYTES)
+    transport = HttpTransport(spec, SystemClock(), budget)
+    call = Call(ENDPOINT, body(0), 600.0)
+    left = count
+
+    async def sender() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            reply = await transport.send(call)
+            assert isinstance(reply, Answered)
+            budget.release(reply.held_bytes)
+
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as senders:
+            for _ in range(IN_FLIGHT):
+                senders.create_task(sender())
+
+    left = 2 * IN_FLIGHT
+    await all_of_them()
+    left = count
+    began = time.process_time()
+    await all_of_them()
+    took = time.process_time() - began
+    await transport.close()
+    return took / count
+
+
+def _reply(count: int) -> float:
+    raw, headers = answer(), {"content-type": "application/json"}
+    return _timed(lambda: classify(200, headers.get, raw, now=0.0), count)
+
+
+def _line(count: int) -> float:
+    raw, reply, formats = line(0), answer(), MistralLines()
+    job = Job(
+        JobId("00000000-0000-4000-8000-000000000000"),
+        DEFAULT_TENANT,
+        Dialect.MISTRAL,
+        ENDPOINT,
+        JobState.RUNNING,
+        0.0,
+        0.0,
+        1,
+        model=MODEL,
+    )
+
+    def one() -> None:
+        custom_id, sent = open_line(raw)
+        with_model(sent, MODEL)
+        formats.result(job, 0, custom_id, Outcome(Fate.SUCCEEDED, 200, reply))
+
+    return _timed(one, count)
+
+
+def _timed(work: Callable[[], object], count: int) -> float:
+    began = time.process_time()
+    for _ in range(count):
+        work()
+    return (time.process_time() - began) / count
+
+
+class _Line(msgspec.Struct):
+    custom_id: str
+    body: msgspec.Raw
+
+
+def _decode(path: Path) -> float:
+    decode = msgspec.json.Decoder().decode
+    began, count = time.process_time(), 0
+    with path.open("rb") as file:
+        for raw in file:
+            decode(raw)
+            count += 1
+    return (time.process_time() - began) / count
+
+
+def main(arguments: list[str]) -> float:
+    """Run the part that the arguments name; CPU seconds for each line."""
+    match arguments:
+        case ["send", origin, count]:
+            return uvloop.run(_send(origin, int(count)))
+        case ["reply", count]:
+            return _reply(int(count))
+        case ["line", count]:
+            return _line(int(count))
+        case ["decode", path]:
+            return _decode(Path(path))
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1:]) * 1e6)

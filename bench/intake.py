@@ -1,0 +1,48 @@
+"""Uploading and validating a file beside reading and decoding it with msgspec alone."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from bench import alone
+from bench.inputs import LINE_BYTES, write_input
+from bench.processes import free_port
+from bench.server import batchmill
+from bench.table import Place, Row, Section, at_most
+
+_READING = (
+    "CPU of all of Batchmill's processes from the first byte of the upload until the job is "
+    "queued, beside that of a loop which reads the same file and decodes every line with "
+    "msgspec. No engine is there, so that nothing is sent."
+)
+
+
+def measure(place: Place) -> Section:
+    """Interleaved rounds of Batchmill's intake and msgspec's decoding."""
+    lines = place.scale.intake_lines
+    batch = write_input(place.home / "intake.jsonl", lines)
+    uploads, validations, decodings = [], [], []
+    with batchmill(f"http://127.0.0.1:{free_port()}/v1", place.home, "intake") as server:
+        for _ in range(place.scale.intake_rounds):
+            decodings.append(alone.cpu_us("decode", str(batch)) * lines / 1e6)
+            before = sum(server.cpu().values())
+            file = server.upload(batch)
+            uploaded = sum(server.cpu().values())
+            job = server.create(file)
+            server.leave(job, "validating", 60)
+            uploads.append(uploaded - before)
+            validations.append(sum(server.cpu().values()) - uploaded)
+            server.cancel(job)
+    ratio = median(
+        (up + valid) / decoded
+        for up, valid, decoded in zip(uploads, validations, decodings, strict=True)
+    )
+    size = f"{lines:,} lines, {lines * LINE_BYTES / 1e6:,.0f} MB"
+    rows = [
+        at_most(f"upload and validation, {size}", ratio, 3.0, " x msgspec", 2),
+        Row("- upload", f"{median(uploads):.2f} s of CPU"),
+        Row("- validation", f"{median(validations):.2f} s of CPU"),
+        Row("msgspec alone", f"{median(decodings):.2f} s of CPU"),
+    ]
+    figures = {"upload": uploads, "validation": validations, "msgspec": decodings}
+    return Section("Intake", _READING, rows, figures)

@@ -1,0 +1,197 @@
+"""`batchmill serve` under measurement, and the little client that drives it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.inputs import ENDPOINT, MODEL
+from bench.processes import (
+    Failure,
+    children,
+    cpu_seconds,
+    free_port,
+    peak_bytes,
+    running,
+    wait_until,
+    words,
+)
+
+IN_FLIGHT: Final = 256
+START_SECONDS: Final = 30.0
+SETTLING_SECONDS: Final = 1.5
+TERMINAL: Final = {"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"}
+_LEDGER: Final = "ledger.sqlite"
+_PIECE: Final = 1024 * 1024
+_BOUNDARY: Final = "batchmill-bench-boundary"
+_CONFIG: Final = """\
+[[engines]]
+name = "bench"
+url = "{url}"
+concurrency = {in_flight}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """A job's life as its ledger has it, in Unix seconds; None: not yet."""
+
+    state: str
+    created: float
+    started: float | None
+    finalizing: float | None
+    ended: float | None
+
+
+class Server:
+    """A running `batchmill serve`: its processes and its API."""
+
+    def __init__(self, pid: int, port: int, data: Path) -> None:
+        self.pid, self.port, self.data = pid, port, data
+
+    # ---- its processes
+
+    def roles(self) -> dict[str, int]:
+        """The process ids by what the processes are for."""
+        found = {"serve": self.pid}
+        for child in children(self.pid):
+            line = " ".join(words(child))
+            found["worker" if "worker" in line else "api" if "api" in line else "other"] = child
+        return found
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds of each process so far."""
+        return {role: cpu_seconds(pid) for role, pid in self.roles().items()}
+
+    def peaks(self) -> dict[str, int]:
+        """Peak memory of each process so far, in bytes."""
+        return {role: peak_bytes(pid) for role, pid in self.roles().items()}
+
+    # ---- its API
+
+    def get(self, path: str) -> Any:
+        """The JSON that a GET answers."""
+        return self._call("GET", path)
+
+    def upload(self, path: Path) -> str:
+        """Upload a batch file; its id."""
+        head = (
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; '
+            f'filename="{path.name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        ).encode()
+        tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
+        headers = {
+            "content-type": f"multipart/form-data; boundary={_BOUNDARY}",
+            "content-length": str(len(head) + path.stat().st_size + len(tail)),
+        }
+        answer = self._call("POST", "/v1/files", _multipart(head, path, tail), headers)
+        return str(answer["id"])
+
+    def create(self, file: str) -> str:
+        """Create a job over an uploaded file; its id."""
+        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": MODEL}
+        headers = {"content-type": "application/json"}
+        job = self._call("POST", "/v1/batch/jobs", json.dumps(wanted).encode(), headers)
+        return str(job["id"])
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Ask for the end of a job; the job as it then is."""
+        shown: dict[str, Any] = self._call("POST", f"/v1/batch/jobs/{job}/cancel", b"", {})
+        return shown
+
+    def job(self, job: str) -> dict[str, Any]:
+        """The job as the API shows it."""
+        shown: dict[str, Any] = self.get(f"/v1/batch/jobs/{job}")
+        return shown
+
+    def count_lines(self, file: str) -> int:
+        """Download a result file and count its lines."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
+            client.request("GET", f"/v1/files/{file}/content")
+            response = client.getresponse()
+            lines = 0
+            while piece := response.read(_PIECE):
+                lines += piece.count(b"\n")
+            return lines
+
+    def _call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Any:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
+            client.request(method, path, body, headers or {})
+            response = client.getresponse()
+            text = response.read()
+        if response.status != 200:
+            raise Failure(f"{method} {path} answered {response.status}: {text[:200]!r}")
+        return json.loads(text)
+
+    # ---- its ledger, read without troubling the server
+
+    def moments(self, job: str) -> Moments:
+        """When what happened to the job."""
+        url = f"{(self.data / _LEDGER).absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(url, uri=True, timeout=5)) as ledger:
+            row = ledger.execute(
+                "SELECT state, created_at, started_at, finalizing_at, ended_at"
+                " FROM job WHERE id = ?",
+                (job,),
+            ).fetchone()
+        if row is None:
+            raise Failure(f"the ledger has no job {job}")
+        return Moments(*row)
+
+    def leave(self, job: str, state: str, seconds: float) -> None:
+        """Wait until the job has left that state of the ledger's."""
+        wait_until(lambda: self.moments(job).state != state, seconds, f"{state} a job", 0.01)
+
+    def finish(self, job: str, seconds: float) -> Moments:
+        """Wait for the end of a job; raises `Failure` unless every line was answered."""
+        wait_until(lambda: self.moments(job).ended is not None, seconds, "a job")
+        shown = self.job(job)
+        if shown["status"] != "SUCCESS" or shown["succeeded_requests"] != shown["total_requests"]:
+            raise Failure(f"a job ended as {shown['status']}, not every line was answered")
+        return self.moments(job)
+
+
+@contextmanager
+def batchmill(engine: str, home: Path, name: str) -> Iterator[Server]:
+    """A fresh server on a fresh data directory, with that engine; both are gone afterwards."""
+    port, data, log = free_port(), home / name, home / f"{name}.log"
+    config = home / f"{name}.toml"
+    config.write_text(_CONFIG.format(url=engine, in_flight=IN_FLIGHT))
+    command = [sys.executable, "-m", "batchmill", "serve", "--port", str(port)]
+    command += ["--data", str(data), "--config", str(config)]
+    with running(command, log) as process:
+        server = Server(process.pid, port, data)
+
+        def is_up() -> bool:
+            if process.poll() is not None:
+                last = log.read_text(errors="replace").strip().splitlines()[-1:]
+                raise Failure(f"batchmill serve ended at once: {''.join(last)}")
+            try:
+                return bool(server.get("/readyz"))
+            except (OSError, Failure, http.client.HTTPException):
+                return False
+
+        wait_until(is_up, START_SECONDS, "the start of batchmill serve", 0.1)
+        time.sleep(SETTLING_SECONDS)
+        yield server
+    shutil.rmtree(data)
+
+
+def _multipart(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+    yield head
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+    yield tail
