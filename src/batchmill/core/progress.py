@@ -90,21 +90,24 @@ def _why(
     catalogue: Catalogue,
 ) -> WaitingReason | None:
     """The one reason why nothing moves; None while lines are in flight or results are made."""
+    reason: WaitingReason | None = None
     if in_flight:
-        return None
-    if not alive:
-        return WaitingReason.NO_WORKER
-    if not any(worker.beat.storage_ok for worker in alive):
-        return WaitingReason.STORAGE_UNAVAILABLE
-    if job.state in STOPPED:
-        return None
-    if job.state is JobState.VALIDATING:
-        return WaitingReason.VALIDATING
-    if job.paused:
-        return WaitingReason.PAUSED
-    if gauges:
-        return _why_held(gauges)
-    return _why_engines(job, catalogue) or WaitingReason.QUEUED_BEHIND_JOBS
+        reason = None
+    elif not alive:
+        reason = WaitingReason.NO_WORKER
+    elif not any(worker.beat.storage_ok for worker in alive):
+        reason = WaitingReason.STORAGE_UNAVAILABLE
+    elif job.state in STOPPED:
+        reason = None
+    elif job.state is JobState.VALIDATING:
+        reason = WaitingReason.VALIDATING
+    elif job.paused:
+        reason = WaitingReason.PAUSED
+    elif gauges:
+        reason = _why_held(gauges)
+    else:
+        reason = _why_engines(job, catalogue) or WaitingReason.QUEUED_BEHIND_JOBS
+    return reason
 
 
 def _why_held(gauges: Sequence[JobGauge]) -> WaitingReason | None:

@@ -169,9 +169,7 @@ def _as_input(file: File, place: int) -> JobInput:
 
 
 async def _submit_inline(ledger: Ledger, blobs: Blobs, limits: Limits, order: Order) -> Job:
-    _refuse_too_many(
-        len(order.requests), min(limits.inline_requests, limits.job_lines), "requests"
-    )
+    _refuse_too_many(len(order.requests), min(limits.inline_requests, limits.job_lines), "requests")
     file_id = FileId(new_id())
     blob = input_name(file_id)
     size_bytes, signature = await _write(blobs, blob, order.requests)

@@ -1,0 +1,188 @@
+"""Reading what asks for a job: the body, the headers, the inline requests. Pure.
+
+Every problem of the fields is found together and told in FastAPI's `detail` form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from batchmill.core.submit import Order, window_seconds
+from batchmill.dialects.ids import file_id
+from batchmill.dialects.mistral.wire import CreateBatchJob
+from batchmill.errors import InvalidInput
+from batchmill.jsontext import ascii_line, json_string
+from batchmill.model import Dialect, OnInvalid
+from batchmill.web.auth import Caller
+from batchmill.web.bodies import JsonObject
+from batchmill.web.errors import ErrorDetail, InvalidFields
+from batchmill.web.services import ApiRules
+
+EXTENSIONS = ("priority", "on_invalid", "window", "webhook_url")
+_HEADER = "x-batchmill-"
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_MAX_DETAILS = 100
+
+
+class _Request(msgspec.Struct):
+    custom_id: str | None = None
+    body: msgspec.Raw | None = None
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inline:
+    lines: tuple[bytes, ...] = ()
+    details: tuple[ErrorDetail, ...] = ()
+
+
+def read_order(
+    body: JsonObject, headers: Mapping[str, str], caller: Caller, rules: ApiRules
+) -> Order:
+    """What the request asks for. Raises `InvalidFields`, `InvalidInput`, `NotFound`."""
+    fields = {k: v for k, v in body.values.items() if v is not None and k != "requests"}
+    details = list(_add_headers(fields, headers))
+    inline = _read_requests(body, rules.limits.inline_requests)
+    details += inline.details
+    try:
+        asked = CreateBatchJob.model_validate(fields)
+    except ValidationError as e:
+        details += [_detail(str(p["type"]), p["loc"], p["msg"]) for p in e.errors()]
+        raise InvalidFields(details[:_MAX_DETAILS]) from None
+    details += _contradictions(asked, inline, rules)
+    if details:
+        raise InvalidFields(details[:_MAX_DETAILS])
+    if asked.webhook_url is not None:
+        raise InvalidInput(
+            "This server sends no webhooks yet; poll the job instead.",
+            param="webhook_url",
+            code="unsupported_parameter",
+        )
+    window = asked.window or f"{asked.timeout_hours}h"
+    return Order(
+        tenant=caller.tenant,
+        key=caller.key,
+        dialect=Dialect.MISTRAL,
+        endpoint=asked.endpoint,
+        window=window,
+        window_seconds=window_seconds(window) or 0,
+        model=asked.model,
+        agent_id=asked.agent_id,
+        metadata=asked.metadata or {},
+        input_files=tuple(
+            file_id(text, f"input_files.{place}")
+            for place, text in enumerate(asked.input_files or ())
+        ),
+        requests=inline.lines,
+        priority=asked.priority,
+        on_invalid=OnInvalid(asked.on_invalid),
+    )
+
+
+def _add_headers(fields: dict[str, Any], headers: Mapping[str, str]) -> list[ErrorDetail]:
+    """Take extensions from the headers where the body does not have them."""
+    details = []
+    for name in EXTENSIONS:
+        text = headers.get(_HEADER + name) or headers.get(_HEADER + name.replace("_", "-"))
+        if text is None or name in fields:
+            continue
+        if name != "priority":
+            fields[name] = text
+        elif text.removeprefix("-").isdecimal() and len(text) < 10:
+            fields[name] = int(text)
+        else:
+            details.append(
+                ErrorDetail(
+                    type="int_parsing", loc=["header", _HEADER + name], msg="Must be a whole number"
+                )
+            )
+    return details
+
+
+def _contradictions(asked: CreateBatchJob, inline: _Inline, rules: ApiRules) -> list[ErrorDetail]:
+    """What the fields say against each other or against the rules."""
+    details = []
+    if asked.endpoint not in rules.endpoints:
+        known = ", ".join(rules.endpoints)
+        details.append(_detail("enum", ("endpoint",), f"Must be one of {known}"))
+    if asked.input_files and (inline.lines or inline.details):
+        details.append(
+            _detail("value_error", ("requests",), "Send either input_files or requests, not both")
+        )
+    if not asked.input_files and not inline.lines and not inline.details:
+        details.append(
+            _detail("missing", ("input_files",), "Send input_files or requests, with at least one")
+        )
+    if len(asked.input_files or ()) > rules.limits.input_files:
+        most = rules.limits.input_files
+        details.append(_detail("too_long", ("input_files",), f"At most {most} files in one job"))
+    if asked.model is None and asked.agent_id is None:
+        details.append(_detail("missing", ("model",), "Name the model that every request uses"))
+    if asked.window is not None and window_seconds(asked.window) is None:
+        says = "Must be a number with m, h or d, from 30m to 30d"
+        details.append(_detail("value_error", ("window",), says))
+    return details
+
+
+def _read_requests(body: JsonObject, limit: int) -> _Inline:
+    """The inline requests as input lines, or what is wrong with them."""
+    raw = body.raw.get("requests")
+    if raw is None or bytes(raw) == b"null":
+        return _Inline()
+    try:
+        requests = _LIST.decode(raw)
+    except msgspec.ValidationError:
+        return _Inline(details=(_detail("list_type", ("requests",), "Must be a list"),))
+    if len(requests) > limit:
+        says = f"At most {limit} requests; upload more as a file"
+        return _Inline(details=(_detail("too_long", ("requests",), says),))
+    lines: list[bytes] = []
+    details: list[ErrorDetail] = []
+    for place, each in enumerate(requests):
+        line = _line(place, bytes(each))
+        if isinstance(line, bytes):
+            lines.append(line)
+        else:
+            details.append(line)
+    return _Inline(tuple(lines), tuple(details))
+
+
+def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
+    """One request as an input line: its id (else its index) and its body as it came."""
+    if not raw.startswith(b"{"):
+        return _detail("dict_type", ("requests", place), "Must be an object")
+    if (twice := _key_twice(raw)) is not None:
+        return _detail("value_error", ("requests", place, twice), "The key stands twice")
+    try:
+        request = _REQUEST.decode(raw)
+    except msgspec.ValidationError:
+        return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
+    if request.body is None:
+        return _detail("missing", ("requests", place, "body"), "Field required")
+    text = bytes(request.body)
+    if not text.startswith(b"{"):
+        return _detail("dict_type", ("requests", place, "body"), "Must be an object")
+    custom_id = json_string(str(place) if request.custom_id is None else request.custom_id)
+    return b'{"custom_id":' + custom_id + b',"body":' + ascii_line(text) + b"}\n"
+
+
+def _key_twice(raw: bytes) -> str | None:
+    """`custom_id` or `body` where the request itself has it twice."""
+    if raw.count(b'"custom_id"') < 2 and raw.count(b'"body"') < 2:
+        return None
+    objects: list[list[tuple[str, Any]]] = []
+    json.loads(raw, object_pairs_hook=objects.append)
+    keys = [key for key, _ in objects[-1]]
+    return next((key for key in ("custom_id", "body") if keys.count(key) > 1), None)
+
+
+def _detail(kind: str, loc: tuple[str | int, ...], says: str) -> ErrorDetail:
+    return ErrorDetail(type=kind, loc=["body", *loc], msg=says)

@@ -1,0 +1,73 @@
+"""Mistral's result lines. On the hot path: a few microseconds each, bodies spliced as they are."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from batchmill.jsontext import json_string
+from batchmill.model import Fate, Job, JobId, Outcome
+
+_CODES = {Fate.EXPIRED: "timeout_exceeded", Fate.CANCELLED: "cancelled"}
+_MESSAGES = {
+    Fate.FAILED: "The request failed.",
+    Fate.EXPIRED: "The job's time ended before this request was answered.",
+    Fate.CANCELLED: "The job was cancelled before this request was answered.",
+}
+
+
+class MistralLines:
+    """The `LineFormat` of Mistral: `{"id","custom_id","response","error"}`.
+
+    Exactly one of a success's `error` and a failure's success is there: `error` is null where the
+    line succeeded, and an object `{message, type, code, status_code}` where it did not.
+    """
+
+    def result(self, job: Job, line: int, custom_id: bytes, outcome: Outcome) -> bytes:
+        body = b"null" if outcome.body is None else outcome.body
+        if outcome.fate is Fate.SUCCEEDED:
+            return (
+                b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"body":%b},"error":null}\n'
+                % (_id(job.id, line), custom_id, outcome.status or 200, body)
+            )
+        response = (
+            b"null"
+            if outcome.status is None
+            else b'{"status_code":%d,"body":%b}' % (outcome.status, body)
+        )
+        return b'{"id":"%b","custom_id":%b,"response":%b,"error":%b}\n' % (
+            _id(job.id, line),
+            custom_id,
+            response,
+            _error(outcome),
+        )
+
+
+def _id(job: JobId, line: int) -> bytes:
+    """`batch-<8 hex of the job>-<1-based line>-<uuid>`, the same whenever the line is written."""
+    digest = blake2b(b"%b:%d" % (job.encode(), line), digest_size=16).hexdigest()
+    return (
+        f"batch-{job[:8]}-{line + 1}-"
+        f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
+    ).encode()
+
+
+def _error(outcome: Outcome) -> bytes:
+    code = _CODES.get(outcome.fate) or outcome.code or "request_failed"
+    return b'{"message":%b,"type":"%b","code":%b,"status_code":%b}' % (
+        json_string(outcome.message or _MESSAGES[outcome.fate]),
+        _type(outcome),
+        json_string(code),
+        b"null" if outcome.status is None else b"%d" % outcome.status,
+    )
+
+
+def _type(outcome: Outcome) -> bytes:
+    if outcome.fate is not Fate.FAILED:
+        return _CODES[outcome.fate].encode()
+    status = outcome.status
+    if status == 429:
+        return b"rate_limit_error"
+    if status in {401, 403}:
+        return b"authentication_error"
+    is_ours_or_engines = status is None or status >= 500 or status < 400
+    return b"server_error" if is_ours_or_engines else b"invalid_request_error"

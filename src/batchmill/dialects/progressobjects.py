@@ -1,0 +1,49 @@
+"""The `progress` object that every job carries in both dialects."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pydantic import BaseModel, Field
+
+from batchmill.core.models import Catalogue
+from batchmill.core.progress import progress
+from batchmill.model import TERMINAL, Job, WaitingReason, Worker
+from batchmill.web.services import Services
+
+
+class ProgressObject(BaseModel):
+    """How far the job is. `waiting_reason` says why nothing moves; null while lines do."""
+
+    done: int = Field(description="Lines that were answered")
+    failed: int = Field(description="Lines in the error file: failed, expired, cancelled")
+    retrying: int = Field(description="Lines that wait for another try")
+    in_flight: int = Field(description="Lines at an engine now")
+    left: int
+    lines_per_second: float
+    input_tokens: int
+    output_tokens: int
+    estimated_seconds_left: int | None
+    last_progress_at: int | None
+    waiting_reason: WaitingReason | None
+
+
+class Watch:
+    """What the workers and engines last said, read once for all jobs of one reply."""
+
+    def __init__(self, workers: tuple[Worker, ...], catalogue: Catalogue, now: float) -> None:
+        self._workers = workers
+        self._catalogue = catalogue
+        self._now = now
+
+    @classmethod
+    async def over(cls, services: Services, *jobs: Job) -> Watch:
+        """A watch over these jobs; finished ones need nobody's word."""
+        if all(job.state in TERMINAL for job in jobs):
+            return cls((), Catalogue(), 0.0)
+        ledger = services.ledger
+        return cls(await ledger.workers(), await services.catalogue(), await ledger.now())
+
+    def progress_of(self, job: Job) -> ProgressObject:
+        """That job's progress as of now."""
+        return ProgressObject(**asdict(progress(job, self._workers, self._catalogue, self._now)))

@@ -1,0 +1,1 @@
+"""HTTP: everything that does not depend on a vendor's wire format."""

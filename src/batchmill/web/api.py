@@ -1,0 +1,55 @@
+"""The HTTP application: the routers that it is given, inside what all of them share.
+
+`Services` and `ApiRules` are in `services.py`; the vendors' routers are in `dialects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+
+from batchmill import __version__
+from batchmill.clock import Clock
+from batchmill.core.models import Catalogue
+from batchmill.ports import Blobs, Ledger
+from batchmill.web import docs, health
+from batchmill.web.auth import KeyRing
+from batchmill.web.envelope import Envelope
+from batchmill.web.errors import answer_errors
+from batchmill.web.services import ApiRules, KeyMode, Services
+
+__all__ = ["ApiRules", "KeyMode", "create_api"]
+
+
+def create_api(
+    ledger: Ledger,
+    blobs: Blobs,
+    catalogue: Callable[[], Awaitable[Catalogue]],
+    rules: ApiRules,
+    clock: Clock,
+    wake: Callable[[], None],
+    routers: Sequence[APIRouter],
+) -> FastAPI:
+    """An ASGI application over these parts; whoever made them closes them.
+
+    `catalogue` says what the engines serve now; `wake` tells the workers that there is work;
+    `routers` are `dialects.ROUTERS`.
+    """
+    services = Services(ledger, blobs, catalogue, rules, clock, wake)
+    app = FastAPI(
+        title="Batchmill",
+        version=__version__,
+        description="Batch inference on your own engines, by Mistral's and OpenAI's batch APIs.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(Envelope, clock=clock, meter=services.meter)],
+    )
+    app.state.services = services
+    app.state.keys = KeyRing(ledger, clock)
+    answer_errors(app)
+    for router in (*routers, health.router, docs.router):
+        app.include_router(router)
+    return app

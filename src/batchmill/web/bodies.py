@@ -1,0 +1,134 @@
+"""Request bodies of JSON: read within limits, and as strict as JSON is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from fastapi import Request
+
+from batchmill.errors import InvalidInput, TooLarge
+from batchmill.jsontext import is_utf8
+from batchmill.web.services import LARGE_BODY_BYTES, Services
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SKELETON_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A body: every key's value as text in `raw`, and decoded in `values`.
+
+    A value over 64 KiB that is the largest stands in `raw` alone, and `values` has None for it:
+    that is where a million bytes of requests would be.
+    """
+
+    raw: Mapping[str, msgspec.Raw]
+    values: Mapping[str, Any]
+
+
+async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `InvalidInput` (408) when it stands still for too long."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                chunk = await anext(stream, None)
+        except TimeoutError as e:
+            raise InvalidInput(
+                f"The body stood still for {idle_seconds:g} seconds; send it again.",
+                code="request_timeout",
+                status=408,
+            ) from e
+        if chunk is None:
+            return
+        if chunk:
+            yield chunk
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise `InvalidInput` (415) for a compressed body: none is understood."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise InvalidInput(
+            f"The content-encoding '{encoding[:40]}' is not understood; send the body as it is.",
+            param="content-encoding",
+            code="unsupported_encoding",
+            status=415,
+        )
+
+
+@asynccontextmanager
+async def json_object(request: Request, services: Services) -> AsyncIterator[JsonObject]:
+    """The JSON object that the request carries; let go of it when the block ends, since only a
+    few large ones may be held at once.
+
+    Raises `TooLarge`, or `InvalidInput` for what is no JSON, no object, or has a key twice.
+    """
+    refuse_encoded(request)
+    async with AsyncExitStack() as held:
+        yield _parse(await _read(request, services, held))
+
+
+async def _read(request: Request, services: Services, held: AsyncExitStack) -> bytes:
+    limit = services.rules.limits.body_bytes
+    pieces: list[bytes] = []
+    size = 0
+    async for chunk in chunks(request, services.rules.idle_seconds):
+        if size <= LARGE_BODY_BYTES < size + len(chunk):
+            await held.enter_async_context(services.large_bodies)
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(
+                f"A JSON body may have at most {limit:,} bytes; upload a file instead.",
+                code="body_too_large",
+            )
+        pieces.append(chunk)
+    return b"".join(pieces)
+
+
+def _parse(body: bytes) -> JsonObject:
+    if not body.strip():
+        raise _malformed("The body is empty; send a JSON object.")
+    if not is_utf8(body):
+        raise _malformed("The body is not UTF-8.")
+    try:
+        raw = _TOP.decode(body)
+        values = json.loads(
+            _skeleton(body, raw), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except RecursionError as e:
+        raise _malformed("The body is nested too deeply.") from e
+    except msgspec.ValidationError as e:
+        raise InvalidInput("The body must be a JSON object.", code="invalid_type") from e
+    except (msgspec.DecodeError, ValueError) as e:
+        raise _malformed(f"The body is not valid JSON: {e}") from e
+    return JsonObject(raw, values)
+
+
+def _skeleton(body: bytes, raw: Mapping[str, msgspec.Raw]) -> bytes:
+    """The body with its largest value blanked, so that decoding the rest costs little."""
+    largest = max((memoryview(value) for value in raw.values()), key=len, default=memoryview(b""))
+    return body if len(largest) < _SKELETON_BYTES else body.replace(largest, b"null", 1)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidInput(f"The key '{twice}' stands twice.", param=twice, code="duplicate_key")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _malformed(message: str) -> InvalidInput:
+    return InvalidInput(message, code="invalid_json")

@@ -1,0 +1,123 @@
+"""Whether the server lives and can work, its figures, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from batchmill.core.submit import MAX_PRIORITY, MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS
+from batchmill.errors import BatchmillError
+from batchmill.model import BlobName
+from batchmill.web.auth import NeedsKey
+from batchmill.web.errors import error_responses
+from batchmill.web.replies import json_reply
+from batchmill.web.services import Services, Wired
+
+PROBE = BlobName("probe/ready")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+router = APIRouter(tags=["Server"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """What is well, and what is not and why."""
+
+    status: Literal["ready", "not_ready"]
+    ledger: str
+    storage: str
+
+
+class LimitsObject(BaseModel):
+    """What this installation accepts at most."""
+
+    object: Literal["limits"] = "limits"
+    job_lines: int
+    file_bytes: int
+    inline_requests: int
+    line_bytes: int
+    body_bytes: int
+    input_files: int
+    outputs_lines: int
+    outputs_bytes: int
+    metadata_key_characters: int = 32
+    metadata_value_characters: int = 512
+    timeout_hours: tuple[int, int] = (1, 168)
+    window_seconds: tuple[int, int] = (MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS)
+    priority: tuple[int, int] = (-MAX_PRIORITY, MAX_PRIORITY)
+    keep_uploads_seconds: int
+    keep_results_seconds: int
+    endpoints: list[str]
+
+
+@router.get("/healthz", response_model=Health)
+async def healthz() -> Response:
+    """Whether this process answers."""
+    return json_reply(Health())
+
+
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+async def readyz(services: Wired) -> Response:
+    """Whether the ledger answers and the storage can be written."""
+    ledger, storage = await _ledger_state(services), await _storage_state(services)
+    ready = ledger == "ok" and storage in {"ok", "nearly full"}
+    reply = json_reply(
+        Readiness(status="ready" if ready else "not_ready", ledger=ledger, storage=storage)
+    )
+    reply.status_code = 200 if ready else 503
+    return reply
+
+
+@router.get(
+    "/metrics",
+    dependencies=[NeedsKey],
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **error_responses(),
+    },
+)
+async def metrics(services: Wired) -> Response:
+    """Figures for Prometheus."""
+    text = await services.meter.read(services.ledger, services.blobs, services.catalogue)
+    return Response(text, headers={"content-type": METRICS_TYPE})
+
+
+@router.get(
+    "/v1/limits", dependencies=[NeedsKey], response_model=LimitsObject, responses=error_responses()
+)
+async def limits(services: Wired) -> Response:
+    """What this installation accepts at most."""
+    rules = services.rules
+    return json_reply(
+        LimitsObject(
+            **asdict(rules.limits),
+            keep_uploads_seconds=int(rules.keep_uploads_seconds),
+            keep_results_seconds=int(rules.keep_results_seconds),
+            endpoints=list(rules.endpoints),
+        )
+    )
+
+
+async def _ledger_state(services: Services) -> str:
+    try:
+        await services.ledger.now()
+    except BatchmillError:
+        return "does not answer"
+    return "ok"
+
+
+async def _storage_state(services: Services) -> str:
+    try:
+        await services.blobs.put_many([(PROBE, [b"ready"])])
+        free = await services.blobs.free_bytes()
+    except BatchmillError:
+        return "cannot be written"
+    full = free is not None and free < services.rules.low_disk_bytes
+    return "nearly full" if full else "ok"
