@@ -32,7 +32,7 @@ lint: | $(BIN)/python
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted; 'make format' mends it."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.check
 	@$(BIN)/ruff format .

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from batchmill.engines.sim.settings import parse_spec
 from batchmill.model import EngineSpec
 from batchmill.quantities import Duration
 
@@ -62,6 +63,8 @@ class EngineSetting(BaseModel):
         kind, argument = embedded.groups()
         if kind == "local" and argument and not Path(argument).is_file():
             raise ValueError("names a model file that does not exist")
+        if kind == "sim":
+            parse_spec(argument or "")
         return url
 
     @field_validator("timeout")

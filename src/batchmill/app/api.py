@@ -14,11 +14,11 @@ from batchmill.clock import SystemClock
 from batchmill.config import Role, Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import Limits
+from batchmill.dialects import ROUTERS
 from batchmill.model import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
-from batchmill.web.api import create_api
-from batchmill.web.services import ApiRules, KeyMode
+from batchmill.web.api import ApiRules, KeyMode, create_api
 
 GRACE_SECONDS = 6
 """How long requests may take to end once the process is asked to."""
@@ -44,6 +44,7 @@ async def run_api(orders: Orders) -> None:
             rules_of(settings),
             SystemClock(),
             wake,
+            ROUTERS,
         )
         config = uvicorn.Config(
             api,

@@ -31,7 +31,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as e:
         listener.close()
-        advice = _ADVICE.get(e.errno, "cannot listen on {host} port {port}: " + str(e.strerror))
+        advice = _ADVICE.get(
+            e.errno or 0, "cannot listen on {host} port {port}: " + str(e.strerror)
+        )
         field = "host" if e.errno == errno.EADDRNOTAVAIL else "port"
         raise ConfigError([Problem(field, advice.format(host=host, port=port))]) from None
     return listener

@@ -109,7 +109,7 @@ class _Parts:
                 port = self.ports.setdefault(engine.name, free_port())
                 arguments = ["--port", str(port)]
                 if engine.argument:
-                    option = "--model" if engine.embedded == "local" else "--options"
+                    option = "--model" if engine.embedded == "local" else "--spec"
                     arguments += [option, engine.argument]
                 module = f"batchmill.engines.{engine.embedded}"
                 name = f"engine:{engine.name}"

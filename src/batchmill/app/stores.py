@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from batchmill.app.datadir import blobs_path
+from batchmill.app.datadir import blobs_path, ledger_path
 from batchmill.blobs.local import LocalBlobs
+from batchmill.clock import SystemClock
 from batchmill.config import Settings
-from batchmill.ports import Blobs
+from batchmill.ledger import SqlLedger, Timing
+from batchmill.ports import Blobs, Ledger
 
 WORKER: Final = "serve"
 """What the ledger calls the one worker of a data directory, through all its lives."""
+
+
+async def open_ledger(settings: Settings) -> Ledger:
+    """The ledger of the data directory, brought up to date; the caller closes its connections.
+
+    Raises `ConfigError` or `LedgerUnavailable` as `SqlLedger.open` does.
+    """
+    return await SqlLedger.open(
+        ledger_path(settings.data),
+        clock=SystemClock(),
+        timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
+        result_retention_seconds=settings.keep_results.total_seconds(),
+    )
 
 
 def open_blobs(settings: Settings) -> Blobs:

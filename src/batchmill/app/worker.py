@@ -39,7 +39,7 @@ async def run_worker(orders: Orders) -> None:
             [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
             settings.models,
             {Dialect.MISTRAL: MistralLines()},
-            LineRules(),
+            LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
             clock,
             rules_of(settings),
             released=budget.release,

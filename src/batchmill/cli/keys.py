@@ -28,10 +28,12 @@ T = TypeVar("T")
 PREFIX = "bm_"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None
+)
 
-Data = Annotated[Path | None, typer.Option(help="The data directory of `serve` [batchmill-data].")]
-Config = Annotated[Path | None, typer.Option(help="TOML file [./batchmill.toml where it exists].")]
+Data = Annotated[Path | None, typer.Option(help="The data directory of `serve` (batchmill-data).")]
+Config = Annotated[Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")]
 
 
 @app.command()

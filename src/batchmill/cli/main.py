@@ -20,6 +20,8 @@ app = typer.Typer(
     name="batchmill",
     help="Mistral's and OpenAI's batch APIs on your own machine, in front of any engine.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -28,10 +30,10 @@ app.add_typer(keys.app, name="keys")
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one [8470].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (8470).")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Directory for everything kept [batchmill-data].")
+        Path | None, typer.Option(help="Directory for everything kept (batchmill-data).")
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -41,9 +43,9 @@ def serve(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file [./batchmill.toml where it exists].")
+        Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")
     ] = None,
-    role: Annotated[Role | None, typer.Option(help="Which processes to start [all].")] = None,
+    role: Annotated[Role | None, typer.Option(help="Which processes to start (all).")] = None,
     *,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without any API key.")
