@@ -174,6 +174,10 @@ class Ledger(Protocol):
         """Move the job to CANCELLING if its state allows; else leave it as it is. Returns the
         job as it then is, None if there is none."""
 
+    async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - set to what it says
+        """Pause or resume a job that is queued or running; any other stays as it is. Returns
+        the job as it then is, None if there is none."""
+
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
         none, or it was deleted before."""

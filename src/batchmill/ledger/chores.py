@@ -1,0 +1,113 @@
+"""Chores: the leased rows that are not shards (validate, finalize, prune, sweep)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchmill.ledger.endings import end_unvalidated, publish_anyhow
+from batchmill.ledger.leases import (
+    FENCE,
+    close_fenced,
+    fence_of,
+    grant,
+    granted,
+    has_run_out,
+    is_due,
+    release,
+)
+from batchmill.ledger.rows import Row, to_job
+from batchmill.ledger.schema import IS_CHORE, IS_LEASED, IS_OPEN, job, shard
+from batchmill.ledger.store import Transaction
+from batchmill.model import Job, JobId, Kind, Lease, LineError, Owner
+
+STRIKES = 5
+"""A chore that failed this often is given up, and its job with it."""
+
+LONGEST_BACKOFF_SECONDS = 60.0
+
+_ORDER = (Kind.FINALIZE, Kind.VALIDATE, Kind.SWEEP, Kind.PRUNE)
+_ENDS_A_JOB = frozenset({Kind.FINALIZE, Kind.VALIDATE})
+
+
+def backoff_seconds(strikes: int) -> float:
+    """How long a chore waits after that many failures: 1, 2, 4 ... up to a minute."""
+    return min(2.0 ** (strikes - 1), LONGEST_BACKOFF_SECONDS)
+
+
+async def claim(
+    tx: Transaction, owner: Owner, kinds: Sequence[Kind]
+) -> tuple[Lease, Job | None] | None:
+    """Lease the next due chore of these kinds; gives up those whose owners died five times."""
+    for kind in (kind for kind in _ORDER if kind in kinds):
+        while (row := await _next(tx, kind)) is not None:
+            values = granted(tx, owner, row, settling=False)
+            await grant(tx, [(row, values)])
+            lease = Lease(row.job_id, kind, row.n, owner, row.epoch + 1)
+            if kind not in _ENDS_A_JOB or int(str(values["strikes"])) < STRIKES:
+                return lease, await _job_of(tx, row.job_id)
+            await close_fenced(tx, lease)
+            await _give_up(tx, lease, f"whoever did it died {STRIKES} times")
+    return None
+
+
+async def done(tx: Transaction, lease: Lease, again_after: float | None) -> None:
+    """Close the row or open it again later. The sweep has no end: it is always opened again."""
+    if again_after is not None or lease.kind is Kind.SWEEP:
+        clean = sa.update(shard).where(*FENCE).values(strikes=0)
+        await tx.run(clean, fence_of(lease))
+        await release(tx, [lease], again_after or 0.0)
+    else:
+        closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None)
+        await tx.run(closed, fence_of(lease))
+
+
+async def strike(tx: Transaction, lease: Lease, reason: str) -> bool:
+    """Count a failed try and put the chore back, or give it up at the fifth: then True."""
+    counted = sa.update(shard).where(*FENCE).values(strikes=shard.c.strikes + 1)
+    strikes = await tx.value(counted.returning(shard.c.strikes), fence_of(lease))
+    if strikes is None:
+        return False
+    if strikes < STRIKES or lease.kind not in _ENDS_A_JOB:
+        await release(tx, [lease], backoff_seconds(strikes))
+        return False
+    await close_fenced(tx, lease)
+    await _give_up(tx, lease, reason)
+    return True
+
+
+async def _give_up(tx: Transaction, lease: Lease, reason: str) -> None:
+    """End the job of a chore that cannot be done; what results it has are kept."""
+    row = await tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
+    if row is None:
+        return
+    message = f"{lease.kind} was given up: {reason}"
+    if lease.kind is Kind.VALIDATE:
+        await end_unvalidated(tx, row, [LineError("internal_error", message)], 1)
+    else:
+        await publish_anyhow(tx, row, message)
+
+
+async def _next(tx: Transaction, kind: Kind) -> Row | None:
+    """The chore of that kind to do next: of the highest priority, then of the oldest job."""
+    return await tx.one(_by_turn(kind, sa.and_(IS_LEASED, has_run_out(tx.at)))) or await tx.one(
+        _by_turn(kind, sa.and_(IS_OPEN, IS_CHORE, is_due(tx.at)))
+    )
+
+
+def _by_turn(kind: Kind, state: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(shard)
+        .join(job, job.c.id == shard.c.job_id, isouter=True)
+        .where(shard.c.kind == kind.value, state)
+        .order_by(job.c.priority.desc(), job.c.ordinal)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=shard)
+    )
+
+
+async def _job_of(tx: Transaction, id: JobId) -> Job | None:
+    row = await tx.one(sa.select(job).where(job.c.id == id))
+    return None if row is None else to_job(row)

@@ -1,0 +1,253 @@
+"""Claiming run shards: the job is chosen first, then some of its shards.
+
+The choice itself is `turns.py`. Nothing here looks at more shards than it grants, whatever the
+number of open ones; leased ones are few, and are counted per job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchmill.ledger.endings import may_become
+from batchmill.ledger.leases import (
+    CLAIMABLE_STATES,
+    STOPPED_STATES,
+    grant,
+    granted,
+    has_open,
+    has_run_out,
+    is_claimable,
+)
+from batchmill.ledger.rows import Row, Values, to_input, to_job, to_part, to_shard
+from batchmill.ledger.schema import IS_LEASED, IS_OPEN, IS_RUN, job, job_input, part, shard
+from batchmill.ledger.store import Moment, Transaction
+from batchmill.ledger.turns import Candidate, deal
+from batchmill.model import (
+    Ending,
+    Job,
+    JobId,
+    JobInput,
+    JobState,
+    Kind,
+    Lease,
+    Owner,
+    Part,
+    ShardLease,
+    TenantId,
+)
+from batchmill.ports import Want
+
+_Key = tuple[JobId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """How many shards run now for each job and tenant; grows while shards are dealt."""
+
+    jobs: dict[JobId, int]
+    tenants: dict[TenantId, int]
+
+    def add(self, candidate: Candidate, shards: int) -> None:
+        self.jobs[candidate.job] = self.jobs.get(candidate.job, 0) + shards
+        self.tenants[candidate.tenant] = self.tenants.get(candidate.tenant, 0) + shards
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A job that may give shards: to run, or to settle where `stop` is set. `revocable` says
+    that leases from before the stop may be taken away."""
+
+    candidate: Candidate
+    stop: Ending | None
+    revocable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A shard's row as it was, its new values, and why it is settled if it is."""
+
+    row: Row
+    values: Values
+    stop: Ending | None
+
+    @property
+    def key(self) -> _Key:
+        return (self.row.job_id, self.row.n)
+
+    def lease(
+        self, owner: Owner, its: Job, inputs: Mapping[_Key, JobInput], parts: Sequence[Part]
+    ) -> ShardLease:
+        row, deaths = self.row, int(str(self.values["alone_deaths"]))
+        return ShardLease(
+            lease=Lease(its.id, Kind.RUN, row.n, owner, row.epoch + 1),
+            job=its,
+            shard=to_shard(row),
+            input=inputs[its.id, row.input],
+            parts=tuple(parts),
+            strikes=int(str(self.values["strikes"])),
+            alone=row.alone if deaths else None,
+            alone_deaths=deaths,
+            stop=self.stop,
+        )
+
+
+async def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
+    """Lease up to `want.limit` shards: what is to be settled first, then by turns."""
+    leased = {row.job_id: row for row in await tx.all(_leased_by_job(tx.at))}
+    rows = await tx.all(_claimable_jobs(tx.at))
+    running = {each: row.leased - row.over for each, row in leased.items()}
+    load = _Load(running, _by_tenant(rows, running))
+    turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
+    settle = [turn for turn in turns if turn.stop is not None]
+    run = [turn for turn in turns if turn.stop is None]
+    taken = await _deal(tx, settle, load, want.limit)
+    taken += await _deal(tx, run, load, want.limit - len(taken))
+    grants = [
+        _Grant(row, granted(tx, owner, row, settling=turn.stop is not None), turn.stop)
+        for turn, row in taken
+    ]
+    await grant(tx, [(each.row, each.values) for each in grants])
+    return await _leases(tx, owner, grants)
+
+
+async def _deal(
+    tx: Transaction, turns: Sequence[_Turn], load: _Load, limit: int
+) -> list[tuple[_Turn, Row]]:
+    """Take shards by turns until there are `limit`, or no more."""
+    open_turns = {turn.candidate.job: turn for turn in turns}
+    taken: list[tuple[_Turn, Row]] = []
+    while open_turns and len(taken) < limit:
+        candidates = [turn.candidate for turn in open_turns.values()]
+        hand = deal(candidates, load.jobs, load.tenants, limit - len(taken))
+        for chosen, number in hand.items():
+            turn = open_turns[chosen]
+            rows = await _take(tx, turn, number, [row.n for t, row in taken if t is turn])
+            taken += [(turn, row) for row in rows]
+            load.add(turn.candidate, len(rows))
+            if len(rows) < number:
+                del open_turns[chosen]
+    return taken
+
+
+def _leased_by_job(at: Moment) -> sa.Select[Any]:
+    """Leased run shards of each job: all, those that have run out, and those granted before
+    their job stopped."""
+    return (
+        sa.select(
+            shard.c.job_id,
+            sa.func.count().label("leased"),
+            sa.func.sum(sa.case((has_run_out(at), 1), else_=0)).label("over"),
+            sa.func.sum(sa.case((shard.c.settling.is_(sa.false()), 1), else_=0)).label("unaware"),
+        )
+        .where(IS_RUN, IS_LEASED)
+        .group_by(shard.c.job_id)
+    )
+
+
+def _claimable_jobs(at: Moment) -> sa.Select[Any]:
+    """The jobs whose shards may be run or settled, and whether each has an open one."""
+    return sa.select(
+        job.c.id,
+        job.c.tenant,
+        job.c.priority,
+        job.c.deadline,
+        job.c.ordinal,
+        job.c.state,
+        job.c.ending,
+        job.c.model,
+        job.c.paused,
+        job.c.stopped_tick,
+        job.c.stopped_boot,
+        has_open(at).label("has_open"),
+    ).where(job.c.state.in_(CLAIMABLE_STATES))
+
+
+def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[TenantId, int]:
+    """How many shards run now for each tenant."""
+    tenants: dict[TenantId, int] = {}
+    for row in jobs:
+        tenants[row.tenant] = tenants.get(row.tenant, 0) + running.get(row.id, 0)
+    return tenants
+
+
+def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | None:
+    """The job as one that may give shards to this worker, or None."""
+    stopped = row.state in STOPPED_STATES
+    if not (want.settling if stopped else want.running and _suits(row, want)):
+        return None
+    revocable = stopped and _stop_is_old(tx, row)
+    over = leased is not None and (leased.over > 0 or (revocable and leased.unaware > 0))
+    if not (row.has_open or over):
+        return None
+    candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
+    return _Turn(candidate, Ending(row.ending) if stopped else None, revocable)
+
+
+def _suits(row: Row, want: Want) -> bool:
+    """The job may run, and on this worker."""
+    if row.paused or row.id in want.not_jobs:
+        return False
+    return want.serving is None or row.model is None or row.model in want.serving
+
+
+def _stop_is_old(tx: Transaction, row: Row) -> bool:
+    """Owners have had two beats to close their shards since the job stopped."""
+    two_beats = 2 * tx.rules.timing.beat_seconds
+    return bool(row.stopped_boot != tx.at.boot or row.stopped_tick + two_beats <= tx.at.tick)
+
+
+async def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:
+    """Up to that many claimable shards of one job, but those: abandoned ones first."""
+    over = has_run_out(tx.at)
+    if turn.revocable:
+        over = sa.or_(over, shard.c.settling.is_(sa.false()))
+    mine = sa.select(shard).where(shard.c.job_id == turn.candidate.job, IS_RUN)
+    mine = mine.where(shard.c.n.not_in(but)).order_by(shard.c.n)
+    abandoned = mine.where(IS_LEASED, over).limit(number)
+    rows = list(await tx.all(abandoned.with_for_update(skip_locked=True)))
+    if len(rows) < number:
+        fresh = mine.join(job, job.c.id == shard.c.job_id).where(IS_OPEN, is_claimable(tx.at))
+        fresh = fresh.limit(number - len(rows))
+        rows += await tx.all(fresh.with_for_update(skip_locked=True, of=shard))
+    return rows
+
+
+async def _leases(
+    tx: Transaction, owner: Owner, grants: Sequence[_Grant]
+) -> tuple[ShardLease, ...]:
+    """The granted rows with all that running them needs."""
+    its = {each.row.job_id for each in grants}
+    if not its:
+        return ()
+    jobs = await _started(tx, its)
+    inputs = await _inputs(tx, its)
+    parts = await _parts(tx, [each.row for each in grants if each.row.done])
+    return tuple(
+        each.lease(owner, jobs[each.row.job_id], inputs, parts.get(each.key, ())) for each in grants
+    )
+
+
+async def _started(tx: Transaction, ids: set[JobId]) -> dict[JobId, Job]:
+    """The jobs, those that were queued now running."""
+    mine = sa.update(job).where(job.c.id.in_(ids), may_become(JobState.RUNNING))
+    await tx.run(mine.values(state=JobState.RUNNING.value, started_at=tx.at.wall))
+    return {row.id: to_job(row) for row in await tx.all(sa.select(job).where(job.c.id.in_(ids)))}
+
+
+async def _inputs(tx: Transaction, ids: set[JobId]) -> dict[_Key, JobInput]:
+    rows = await tx.all(sa.select(job_input).where(job_input.c.job_id.in_(ids)))
+    return {(row.job_id, row.place): to_input(row) for row in rows}
+
+
+async def _parts(tx: Transaction, rows: Sequence[Row]) -> dict[_Key, list[Part]]:
+    """The parts that earlier owners published, in the order they did."""
+    found: dict[_Key, list[Part]] = {}
+    for row in rows:
+        mine = sa.select(part).where(part.c.job_id == row.job_id, part.c.n == row.n)
+        published = await tx.all(mine.order_by(part.c.sequence))
+        found[row.job_id, row.n] = [to_part(each) for each in published]
+    return found

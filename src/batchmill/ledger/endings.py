@@ -1,0 +1,199 @@
+"""How jobs stop and end: every move of a job's state but the ones into queued and running.
+
+A job stops (cancelling, or finalizing with its ending), its open lines are settled, and it ends
+in the transaction that publishes its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from batchmill.clock import new_id
+from batchmill.errors import StateConflict
+from batchmill.ledger.rows import Row, Values, errors_text, file_values, to_errors
+from batchmill.ledger.schema import file, job, segment, shard
+from batchmill.ledger.store import Transaction
+from batchmill.model import (
+    MOVES,
+    TERMINAL,
+    Ending,
+    File,
+    FileId,
+    FileSource,
+    JobId,
+    JobState,
+    Kind,
+    LineError,
+    Stream,
+    TenantId,
+)
+
+UNFINISHED = sorted(state.value for state in JobState if state not in TERMINAL)
+ResultIds = tuple[FileId, FileId]
+Names = tuple[str, str]
+
+
+def may_become(to: JobState) -> sa.ColumnElement[bool]:
+    """The job is in a state from which it may move there, by the one table of moves."""
+    return job.c.state.in_(sorted(state.value for state, moves in MOVES.items() if to in moves))
+
+
+def stopping(tx: Transaction, ending: Ending) -> sa.Update:
+    """Stop jobs that still run or may come to: no new line of them is sent from here on."""
+    cancelled = ending is Ending.CANCELLED
+    to = JobState.CANCELLING if cancelled else JobState.FINALIZING
+    values: Values = {
+        "state": to.value,
+        "ending": ending.value,
+        "paused": False,
+        "stopped_tick": tx.at.tick,
+        "stopped_boot": tx.at.boot,
+        "cancelling_at" if cancelled else "finalizing_at": tx.at.wall,
+    }
+    return sa.update(job).where(may_become(to)).values(values)
+
+
+async def expire(tx: Transaction) -> int:
+    """Stop every job whose window has ended; how many."""
+    return await tx.run(stopping(tx, Ending.EXPIRED).where(job.c.deadline <= tx.at.wall))
+
+
+async def fail(tx: Transaction, id: JobId, error: LineError) -> None:
+    """Stop a job that cannot go on; in validation it fails at once, without result files."""
+    row = await tx.one(sa.select(job).where(job.c.id == id).with_for_update())
+    if row is None:
+        return
+    if row.state == JobState.VALIDATING.value:
+        await close_chore(tx, id, Kind.VALIDATE)
+        await end_unvalidated(tx, row, [error], 1)
+    elif await tx.run(stopping(tx, Ending.FAILED).where(job.c.id == id)):
+        await _note(tx, row, error)
+
+
+async def end_unvalidated(
+    tx: Transaction, row: Row, errors: Sequence[LineError], total: int
+) -> None:
+    """End a job that has no shards: failed, or as it was ending when it was stopped before."""
+    ending = Ending.FAILED if row.ending is None else Ending(row.ending)
+    to = JobState(ending.value)
+    ended = sa.update(job).where(job.c.id == row.id, may_become(to))
+    values: Values = {
+        "state": to.value,
+        "ending": ending.value,
+        "ended_at": tx.at.wall,
+        "paused": False,
+        "errors": errors_text([*to_errors(row.errors), *errors]),
+        "errors_total": row.errors_total + total,
+    }
+    await tx.run(ended.values(values))
+
+
+async def begin_finalizing(tx: Transaction, id: JobId) -> None:
+    """The last shard is closed: the job's files may be published. Its ending stays if it has
+    one; else it has completed."""
+    await tx.run(stopping(tx, Ending.COMPLETED).where(job.c.id == id))
+    await open_chore(tx, id, Kind.FINALIZE)
+
+
+async def publish(tx: Transaction, row: Row, ids: ResultIds, names: Names) -> None:
+    """End a job whose shards are all closed, with its files, all counted lines in them.
+
+    Raises `StateConflict` when the counters and the segments disagree: a defect, to be seen.
+    """
+    sides = await _sides(tx, row.id)
+    lines = tuple(side[1] for side in sides)
+    if lines != (row.succeeded, row.failed) or sum(lines) != row.total or row.shards_left:
+        raise StateConflict(
+            f"job {row.id} counts {row.succeeded} succeeded and {row.failed} failed of "
+            f"{row.total}, its segments hold {lines[0]} and {lines[1]}, and {row.shards_left} "
+            "shards are open"
+        )
+    await _end(tx, row, JobState(row.ending), ids, names, sides)
+
+
+async def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
+    """End a job that could not be finalized in five tries: failed, with the reason among its
+    errors and with whatever segments it has as its files."""
+    to = JobState.CANCELLED if row.state == JobState.CANCELLING.value else JobState.FAILED
+    await _note(tx, row, LineError("internal_error", reason))
+    names = (f"{row.id}_output.jsonl", f"{row.id}_error.jsonl")
+    ids = (FileId(new_id()), FileId(new_id()))
+    await _end(tx, row, to, ids, names, await _sides(tx, row.id))
+
+
+async def open_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
+    """Queue a job's row of this kind, unless it is there."""
+    await tx.run(tx.database.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
+
+
+async def close_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
+    """Close a job's row of this kind, whoever holds it."""
+    mine = sa.update(shard).where(shard.c.job_id == id, shard.c.kind == kind.value)
+    await tx.run(mine.values(state="closed", lease_until=None))
+
+
+async def _sides(tx: Transaction, id: JobId) -> list[tuple[int, int]]:
+    """Bytes and lines of the output and of the error side, in this order."""
+    size = sa.func.sum(segment.c.size_bytes).label("size")
+    lines = sa.func.sum(segment.c.lines).label("lines")
+    sums = sa.select(segment.c.stream, size, lines).where(segment.c.job_id == id)
+    rows = await tx.all(sums.group_by(segment.c.stream))
+    found = {row.stream: (row.size, row.lines) for row in rows}
+    return [found.get(stream.value, (0, 0)) for stream in (Stream.OUT, Stream.ERR)]
+
+
+async def _end(
+    tx: Transaction,
+    row: Row,
+    to: JobState,
+    ids: ResultIds,
+    names: Names,
+    sides: list[tuple[int, int]],
+) -> None:
+    keep = tx.rules.result_retention_seconds
+    until = tx.at.wall + keep if keep else None
+    made: list[FileId | None] = []
+    for new, name, stream, (size, lines) in zip(ids, names, Stream, sides, strict=True):
+        made.append(new if lines else None)
+        if lines:
+            result = _result_file(row, new, name, stream, size, lines, until)
+            await tx.run(sa.insert(file), file_values(result, tx.at.wall))
+    ended = sa.update(job).where(job.c.id == row.id, may_become(to))
+    values: Values = {
+        "state": to.value,
+        "ending": to.value,
+        "ended_at": tx.at.wall,
+        "output_file": made[0],
+        "error_file": made[1],
+        "prune_at": until,
+    }
+    if not await tx.run(ended.values(values)):
+        raise StateConflict(f"job {row.id} is {row.state} and cannot become {to}")
+
+
+def _result_file(
+    row: Row, id: FileId, name: str, stream: Stream, size: int, lines: int, until: float | None
+) -> File:
+    return File(
+        id=id,
+        tenant=TenantId(row.tenant),
+        filename=name,
+        purpose="batch_output",
+        source=FileSource.RESULT,
+        size_bytes=size,
+        created_at=0.0,
+        lines=lines,
+        mimetype="application/jsonl",
+        expires_at=until,
+        job=JobId(row.id),
+        stream=stream,
+    )
+
+
+async def _note(tx: Transaction, row: Row, error: LineError) -> None:
+    """Add one error to those of the job as a whole."""
+    errors = errors_text([error, *to_errors(row.errors)])
+    mine = sa.update(job).where(job.c.id == row.id)
+    await tx.run(mine.values(errors=errors, errors_total=row.errors_total + 1))

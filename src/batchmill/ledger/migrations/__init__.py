@@ -1,0 +1,1 @@
+"""Numbered migrations, forward only; `ledger/upgrade.py` runs them."""

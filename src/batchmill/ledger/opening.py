@@ -1,0 +1,60 @@
+"""Opening a database: which kind it is, whether it may be used at all, and its newest tables."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from batchmill.errors import ConfigError, LedgerUnavailable, Problem
+from batchmill.ledger.mounts import network_type
+from batchmill.ledger.sqlite import Sqlite
+from batchmill.ledger.store import Database
+from batchmill.ledger.upgrade import upgrade
+
+FIELD = "database_url"
+_MOUNTS = Path("/proc/mounts")
+_SQLITE_URLS = ("sqlite+aiosqlite:///", "sqlite:///")
+
+
+async def open_database(database: str | Path) -> Database:
+    """Open it, made or brought up to date if needed.
+
+    Raises `ConfigError` where it can never work and `LedgerUnavailable` where it cannot now.
+    """
+    path = await asyncio.to_thread(_path, database)
+    opened = Sqlite(path)
+    try:
+        await upgrade(opened.writer, str(path))
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        await opened.writer.dispose()
+        raise LedgerUnavailable(opened.describe(error)) from error
+    except BaseException:
+        await opened.writer.dispose()
+        raise
+    return opened
+
+
+def _path(database: str | Path) -> Path:
+    """Where the SQLite file is or will be; refuses what is none and where none may be."""
+    text = str(database)
+    for start in _SQLITE_URLS:
+        text = text.removeprefix(start)
+    if "://" in text:
+        scheme = text.partition("://")[0]
+        raise _refused(text, f"{scheme} is not supported; give a path or a sqlite:/// URL")
+    path = Path(text).absolute().resolve()
+    if not path.parent.is_dir():
+        raise _refused(text, f"{path.parent} is not a directory; make it or give another path")
+    mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
+    kind = network_type(path, mounts)
+    if kind is not None:
+        message = f"{path} is on a network file system ({kind}), where SQLite loses data; "
+        raise _refused(text, message + "give a path on a local disk")
+    return path
+
+
+def _refused(source: str, message: str) -> ConfigError:
+    return ConfigError([Problem(FIELD, message, source)])

@@ -1,0 +1,62 @@
+"""The end of a validation: shards are made and the job queued, or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from batchmill.ledger.endings import begin_finalizing, end_unvalidated, may_become
+from batchmill.ledger.jobs import present
+from batchmill.ledger.leases import STOPPED_STATES, close_fenced
+from batchmill.ledger.rows import Row, Values, errors_text, shard_values
+from batchmill.ledger.schema import job, shard
+from batchmill.ledger.store import Transaction
+from batchmill.model import Job, JobId, JobState, Lease, LineError, OnInvalid
+from batchmill.ports import Plan
+
+_EMPTY = LineError("empty_file", "the input has no lines; give a file with one request per line")
+
+
+async def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
+    """Make the shards and queue the job, fail it, or leave it stopped with shards to settle."""
+    if await close_fenced(tx, lease):
+        row = await _locked(tx, lease.job)
+        stopped = row.state in STOPPED_STATES
+        if found.errors_total and row.on_invalid == OnInvalid.FAIL.value and not stopped:
+            await end_unvalidated(tx, row, found.errors, found.errors_total)
+        elif not found.lines and not stopped:
+            await end_unvalidated(tx, row, [_EMPTY, *found.errors], 1 + found.errors_total)
+        else:
+            await _queue(tx, row, found)
+    return await present(tx, lease.job)
+
+
+async def refuse(tx: Transaction, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
+    """End the job without shards."""
+    if await close_fenced(tx, lease):
+        await end_unvalidated(tx, await _locked(tx, lease.job), errors, total)
+    return await present(tx, lease.job)
+
+
+async def _queue(tx: Transaction, row: Row, found: Plan) -> None:
+    """Make the shards, to be run or, where the job has stopped, to be settled."""
+    await tx.each(sa.insert(shard), [shard_values(row.id, each) for each in found.shards])
+    values: Values = {
+        "total": found.lines,
+        "model": row.model if row.model is not None else found.model,
+        "errors": errors_text(found.errors),
+        "errors_total": found.errors_total,
+        "shards_left": len(found.shards),
+    }
+    await tx.run(sa.update(job).where(job.c.id == row.id).values(values))
+    queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
+    await tx.run(queued.values(state=JobState.QUEUED.value))
+    if not found.shards:
+        await begin_finalizing(tx, row.id)
+
+
+async def _locked(tx: Transaction, id: JobId) -> Row:
+    row = await tx.one(sa.select(job).where(job.c.id == id).with_for_update())
+    assert row is not None
+    return row

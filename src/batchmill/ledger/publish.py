@@ -1,0 +1,199 @@
+"""Commit, close, finalize: how outcomes become visible, each under its lease and counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchmill.errors import StateConflict
+from batchmill.ledger.endings import Names, ResultIds, begin_finalizing
+from batchmill.ledger.endings import publish as publish_files
+from batchmill.ledger.jobs import present
+from batchmill.ledger.leases import FENCE, close_fenced, fence_of, was_closed_by
+from batchmill.ledger.rows import (
+    Row,
+    Values,
+    bitmap,
+    bitmap_bytes,
+    pack_entries,
+    usage_values,
+)
+from batchmill.ledger.schema import IS_LEASED, IS_RUN, job, part, segment, shard
+from batchmill.ledger.store import Transaction
+from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, Usage
+
+_Key = tuple[JobId, int]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """One shard while parts are published in it. Only the present lease changes it."""
+
+    row: Row
+    done: int
+    succeeded: int
+    parts: list[Part] = field(default_factory=list)
+
+    def take(self, lease: Lease, each: Part) -> bool:
+        """Accept the part, or refuse all of it: it is fenced off, or a line has an outcome."""
+        row, lines = self.row, [entry.line for entry in each.entries]
+        if (row.owner, row.epoch) != (lease.owner, lease.epoch):
+            return False
+        if not all(0 <= line < row.lines for line in lines):
+            return False
+        bits = sum(1 << line for line in set(lines))
+        if bits & self.done or bits.bit_count() != len(lines):
+            return False
+        self.done |= bits
+        self.succeeded += sum(entry.stream is Stream.OUT for entry in each.entries)
+        self.parts.append(each)
+        return True
+
+    def values(self) -> Values:
+        row = self.row
+        survived = row.alone is not None and bool(self.done >> row.alone & 1)
+        return {
+            "at_job": row.job_id,
+            "at_kind": row.kind,
+            "at_n": row.n,
+            "at_owner": row.owner,
+            "at_epoch": row.epoch,
+            "done": bitmap_bytes(self.done),
+            "succeeded": self.succeeded,
+            "committed": True,
+            "strikes": 0,
+            "alone": None if survived else row.alone,
+            "alone_in_flight": row.alone_in_flight and not survived,
+            "alone_deaths": 0 if survived else row.alone_deaths,
+        }
+
+
+async def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
+    """Publish parts, each fenced alone, and count their lines."""
+    before = await _published(tx, [each.blob for _, each in lease_parts])
+    shards = await _held(tx, [lease for lease, _ in lease_parts])
+    answers = [False] * len(lease_parts)
+    order = sorted(range(len(lease_parts)), key=lambda i: (lease_parts[i][0].key, i))
+    for i in order:
+        lease, each = lease_parts[i]
+        progress = shards.get((lease.job, lease.n))
+        if each.blob in before:
+            answers[i] = True
+        elif progress is not None and progress.take(lease, each):
+            before.add(each.blob)
+            answers[i] = True
+    changed = [progress for progress in shards.values() if progress.parts]
+    await tx.each(sa.update(shard).where(*FENCE), [each.values() for each in changed])
+    await _count(tx, changed)
+    return tuple(answers)
+
+
+async def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
+    """Close a complete shard with its segments; the last one makes its job finalizable."""
+    held = sa.select(shard.c.lines, shard.c.done, shard.c.succeeded).where(*FENCE)
+    row = await tx.one(held.with_for_update(), fence_of(lease))
+    if row is None:
+        return await was_closed_by(tx, lease)
+    _require_complete(lease, row, segments)
+    closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None, done=None)
+    await tx.run(closed, fence_of(lease))
+    await tx.each(sa.insert(segment), [_segment_values(lease, side) for side in segments])
+    spent = sa.update(part).where(part.c.job_id == lease.job, part.c.n == lease.n)
+    await tx.run(spent.values(state="spent"))
+    one_less = sa.update(job).where(job.c.id == lease.job).values(shards_left=job.c.shards_left - 1)
+    if await tx.value(one_less.returning(job.c.shards_left)) == 0:
+        await begin_finalizing(tx, lease.job)
+    return True
+
+
+async def finalize(tx: Transaction, lease: Lease, ids: ResultIds, names: Names) -> Job:
+    """End the job with its files."""
+    if await close_fenced(tx, lease):
+        row = await tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
+        assert row is not None
+        await publish_files(tx, row, ids, names)
+    return await present(tx, lease.job)
+
+
+async def _published(tx: Transaction, blobs: Sequence[str]) -> set[str]:
+    """Those of the parts that are published already."""
+    return {row.blob for row in await tx.all(sa.select(part.c.blob).where(part.c.blob.in_(blobs)))}
+
+
+async def _held(tx: Transaction, leases: Sequence[Lease]) -> dict[_Key, _Progress]:
+    """The leased shards among these, locked in (job, n) order."""
+    keys = sorted({(lease.job, lease.n) for lease in leases})
+    mine = sa.or_(*[sa.and_(shard.c.job_id == key[0], shard.c.n == key[1]) for key in keys])
+    held = sa.select(shard).where(IS_RUN, IS_LEASED, mine).order_by(shard.c.job_id, shard.c.n)
+    rows = await tx.all(held.with_for_update()) if keys else ()
+    return {(row.job_id, row.n): _Progress(row, bitmap(row.done), row.succeeded) for row in rows}
+
+
+async def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
+    """Record the parts, numbered as they are published, and add their lines to their jobs."""
+    rows: list[Values] = []
+    for its in dict.fromkeys(progress.row.job_id for progress in changed):
+        mine = [(p.row.n, each) for p in changed if p.row.job_id == its for each in p.parts]
+        last = await tx.value(_add_up(tx, its, [each for _, each in mine]))
+        first = last - len(mine) + 1
+        rows += [_part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
+    await tx.each(sa.insert(part), rows)
+
+
+def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
+    """Add the parts to the counters of their job; gives the job's last sequence number."""
+    streams = [entry.stream for each in parts for entry in each.entries]
+    succeeded = sum(stream is Stream.OUT for stream in streams)
+    usage = usage_values(sum((each.usage for each in parts), Usage()))
+    grown = {
+        "succeeded": succeeded,
+        "failed": len(streams) - succeeded,
+        "sequence": len(parts),
+        **usage,
+    }
+    values: dict[str, Any] = {name: job.c[name] + number for name, number in grown.items()}
+    values["last_progress_at"] = tx.at.wall
+    return sa.update(job).where(job.c.id == id).values(values).returning(job.c.sequence)
+
+
+def _require_complete(lease: Lease, row: Row, segments: Sequence[Segment]) -> None:
+    """Every line has an outcome, and the segments hold each on its side."""
+    done = bitmap(row.done).bit_count()
+    sides = {side.stream: side.lines for side in segments}
+    lines = sum(side.lines for side in segments)
+    if (
+        done != row.lines
+        or lines != row.lines
+        or len(sides) != len(segments)
+        or sides.get(Stream.OUT, 0) != row.succeeded
+    ):
+        raise StateConflict(
+            f"shard {lease.n} of job {lease.job} has {row.lines} lines; {done} have an outcome, "
+            f"{row.succeeded} of them in the output, and the segments hold {lines}"
+        )
+
+
+def _segment_values(lease: Lease, side: Segment) -> Values:
+    return {
+        "job_id": lease.job,
+        "stream": side.stream.value,
+        "n": lease.n,
+        "blob": side.blob,
+        "size_bytes": side.size_bytes,
+        "lines": side.lines,
+    }
+
+
+def _part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
+    return {
+        "job_id": id,
+        "n": n,
+        "sequence": sequence,
+        "blob": each.blob,
+        "size_bytes": each.size_bytes,
+        "entries": pack_entries(each.entries),
+        **usage_values(each.usage),
+    }

@@ -1,0 +1,237 @@
+"""`SqlLedger`: the `Ledger` port over SQL. Each method is one transaction of one noun's module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from batchmill.clock import Clock
+from batchmill.ledger import (
+    chores,
+    claims,
+    endings,
+    files,
+    fleet,
+    jobs,
+    keys,
+    leases,
+    plans,
+    publish,
+    sweep,
+)
+from batchmill.ledger.opening import open_database
+from batchmill.ledger.store import Rules, Store, Timing, Transaction
+from batchmill.model import (
+    ApiKey,
+    Beat,
+    BlobName,
+    EngineStatus,
+    File,
+    FileId,
+    Job,
+    JobId,
+    JobInput,
+    JobState,
+    KeyId,
+    Kind,
+    Lease,
+    LineError,
+    Owner,
+    Part,
+    Segment,
+    ShardLease,
+    Stream,
+    TenantId,
+    Worker,
+)
+from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
+
+THIRTY_DAYS = 30 * 86_400.0
+
+
+class SqlLedger:
+    """The ledger in one SQL database. Use one per event loop; any number may share a database.
+
+    `Timing` must be the same for all that share one. Made by `open`; whoever opened it calls
+    `close_connections`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    async def open(
+        cls,
+        database: str | Path,
+        *,
+        clock: Clock,
+        timing: Timing | None = None,
+        result_retention_seconds: float = THIRTY_DAYS,
+    ) -> SqlLedger:
+        """Open a database by path or URL, made or brought up to date if needed.
+
+        `result_retention_seconds` 0 keeps result files for ever. Raises `ConfigError` where
+        this database can never work (a newer version, a network file system, an unknown kind)
+        and `LedgerUnavailable` where it cannot be used now.
+        """
+        opened = await open_database(database)
+        rules = Rules(timing or Timing(), result_retention_seconds)
+        return cls(Store(opened, clock, rules))
+
+    async def close_connections(self) -> None:
+        await self._store.close()
+
+    async def now(self) -> float:
+        return await self._store.read(_wall)
+
+    # files
+
+    async def add_file(self, file: File) -> File:
+        return await self._store.write(lambda tx: files.add(tx, file))
+
+    async def file(self, tenant: TenantId, file: FileId) -> File | None:
+        return await self._store.read(lambda tx: files.find(tx, tenant, file))
+
+    async def files(self, tenant: TenantId, query: FileQuery) -> Page[File]:
+        return await self._store.read(lambda tx: files.page(tx, tenant, query))
+
+    async def delete_file(self, tenant: TenantId, file: FileId) -> bool:
+        return await self._store.write(lambda tx: files.delete(tx, tenant, file))
+
+    async def segments(self, job: JobId, stream: Stream) -> tuple[Segment, ...]:
+        return await self._store.read(lambda tx: files.segments(tx, job, stream))
+
+    # jobs
+
+    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+        return await self._store.write(lambda tx: jobs.create(tx, job, inputs, inline))
+
+    async def job(self, tenant: TenantId, job: JobId) -> Job | None:
+        return await self._store.read(lambda tx: jobs.find(tx, tenant, job))
+
+    async def jobs(self, tenant: TenantId, query: JobQuery) -> Page[Job]:
+        return await self._store.read(lambda tx: jobs.page(tx, tenant, query))
+
+    async def cancel(self, tenant: TenantId, job: JobId) -> Job | None:
+        return await self._store.write(lambda tx: jobs.cancel(tx, tenant, job))
+
+    async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - the port's
+        return await self._store.write(lambda tx: jobs.set_paused(tx, tenant, job, paused=paused))
+
+    async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
+        return await self._store.write(lambda tx: jobs.hide(tx, tenant, job))
+
+    async def expire_jobs(self) -> int:
+        return await self._store.write(endings.expire)
+
+    # leases
+
+    async def claim_shards(self, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
+        return await self._store.write(lambda tx: claims.claim(tx, owner, want))
+
+    async def claim_chore(
+        self, owner: Owner, kinds: Sequence[Kind]
+    ) -> tuple[Lease, Job | None] | None:
+        return await self._store.write(lambda tx: chores.claim(tx, owner, kinds))
+
+    async def job_inputs(self, job: JobId) -> tuple[JobInput, ...]:
+        return await self._store.read(lambda tx: jobs.inputs(tx, job))
+
+    async def renew(self, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
+        return await self._store.write(lambda tx: leases.renew(tx, owner, held, beat))
+
+    async def release(self, leases_: Sequence[Lease], *, after: float = 0.0) -> None:
+        await self._store.write(lambda tx: leases.release(tx, leases_, after))
+
+    async def note_alone(self, lease: Lease, line: int | None) -> bool:
+        return await self._store.write(lambda tx: leases.note_alone(tx, lease, line))
+
+    async def plan(self, lease: Lease, plan: Plan) -> Job:
+        return await self._store.write(lambda tx: plans.plan(tx, lease, plan))
+
+    async def refuse(self, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
+        return await self._store.write(lambda tx: plans.refuse(tx, lease, errors, total))
+
+    async def commit(self, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
+        return await self._store.write(lambda tx: publish.commit(tx, lease_parts))
+
+    async def close(self, lease: Lease, segments: Sequence[Segment]) -> bool:
+        return await self._store.write(lambda tx: publish.close(tx, lease, segments))
+
+    async def finalize(
+        self, lease: Lease, output: FileId, error: FileId, names: tuple[str, str]
+    ) -> Job:
+        ids = (output, error)
+        return await self._store.write(lambda tx: publish.finalize(tx, lease, ids, names))
+
+    async def done(self, lease: Lease, *, again_after: float | None = None) -> None:
+        await self._store.write(lambda tx: chores.done(tx, lease, again_after))
+
+    async def strike(self, lease: Lease, reason: str) -> bool:
+        return await self._store.write(lambda tx: chores.strike(tx, lease, reason))
+
+    async def fail_job(self, job: JobId, error: LineError) -> None:
+        await self._store.write(lambda tx: endings.fail(tx, job, error))
+
+    # blobs that nobody needs
+
+    async def referenced(self, names: Sequence[BlobName]) -> frozenset[BlobName]:
+        return await self._store.read(lambda tx: sweep.referenced(tx, names))
+
+    async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
+        return await self._store.read(lambda tx: sweep.part_blobs_to_drop(tx, limit))
+
+    async def dropped(self, names: Sequence[BlobName]) -> None:
+        await self._store.write(lambda tx: sweep.dropped(tx, names))
+
+    async def prune(self, job: JobId) -> tuple[BlobName, ...]:
+        return await self._store.write(lambda tx: sweep.prune(tx, job))
+
+    async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
+        return await self._store.write(lambda tx: sweep.expire_files(tx, uploads_before))
+
+    # the fleet
+
+    async def register(self, worker: str, incarnation: str, host: str, pid: int) -> Owner:
+        return await self._store.write(
+            lambda tx: fleet.register(tx, worker, incarnation, host, pid)
+        )
+
+    async def release_worker(self, worker: str, *, struck: bool) -> int:
+        return await self._store.write(lambda tx: fleet.release_worker(tx, worker, struck=struck))
+
+    async def workers(self) -> tuple[Worker, ...]:
+        return await self._store.read(fleet.workers)
+
+    async def engines(self) -> tuple[EngineStatus, ...]:
+        return await self._store.read(fleet.engines)
+
+    async def open_lines(self) -> int:
+        return await self._store.read(fleet.open_lines)
+
+    async def jobs_by_state(self) -> Mapping[JobState, int]:
+        return await self._store.read(fleet.jobs_by_state)
+
+    # keys
+
+    async def create_key(self, tenant: TenantId, digest: str, hint: str) -> ApiKey:
+        return await self._store.write(lambda tx: keys.create(tx, tenant, digest, hint))
+
+    async def keys(self) -> tuple[ApiKey, ...]:
+        return await self._store.read(keys.every)
+
+    async def revoke_key(self, key: KeyId) -> bool:
+        return await self._store.write(lambda tx: keys.revoke(tx, key))
+
+    async def key_by_digest(self, digest: str) -> ApiKey | None:
+        return await self._store.read(lambda tx: keys.by_digest(tx, digest))
+
+    async def secret(self, purpose: str) -> bytes:
+        found = await self._store.read(lambda tx: keys.find_secret(tx, purpose))
+        if found is not None:
+            return found
+        return await self._store.write(lambda tx: keys.make_secret(tx, purpose))
+
+
+async def _wall(tx: Transaction) -> float:
+    return tx.at.wall

@@ -1,0 +1,130 @@
+"""SQLite's side of the store: one file on a local disk, shared by the processes of one machine.
+
+WAL, every commit synced, writers take the lock when they begin. Leases run on CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from batchmill.clock import Clock
+from batchmill.ledger.schema import meta
+from batchmill.ledger.store import Moment
+
+BUSY_SECONDS = 3.0
+CONNECTIONS = 4
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16384",
+)
+
+_RAISE_WALL = (
+    sa.update(meta)
+    .where(meta.c.name == "wall")
+    .values(value=sa.func.max(meta.c.value, sa.bindparam("now")))
+    .returning(meta.c.value)
+)
+_READ_WALL = sa.select(meta.c.value).where(meta.c.name == "wall")
+
+_WHAT_TO_DO = (
+    ("SQLITE_BUSY", "is locked by another process; try again, or stop what holds it"),
+    ("SQLITE_LOCKED", "is locked by another process; try again, or stop what holds it"),
+    ("SQLITE_FULL", "is on a disk that is full; free some space"),
+    ("SQLITE_READONLY", "cannot be written; check its owner and permissions"),
+    ("SQLITE_CANTOPEN", "cannot be opened; check that its directory exists and is writable"),
+    ("SQLITE_PERM", "cannot be opened; check its owner and permissions"),
+    ("SQLITE_IOERR", "cannot be read or written; check its disk"),
+    ("SQLITE_CORRUPT", "is damaged; restore it from a backup"),
+    ("SQLITE_NOTADB", "is not a SQLite database; give another path or move the file away"),
+)
+
+
+class Sqlite:
+    """The `Database` for one SQLite file."""
+
+    one_writer = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reader = _engine(path)
+        self.writer = self.reader.execution_options(begin_immediate=True)
+
+    async def moment(self, connection: AsyncConnection, clock: Clock, *, write: bool) -> Moment:
+        wall = clock.wall()
+        if write:
+            highest = await connection.execute(_RAISE_WALL, {"now": wall})
+        else:
+            highest = await connection.execute(_READ_WALL)
+        return Moment(max(float(highest.scalar_one()), wall), clock.boot(), clock.boot_id())
+
+    def insert_new(self, table: sa.Table) -> sa.Insert:
+        return insert(table).on_conflict_do_nothing()
+
+    def upsert(
+        self, table: sa.Table, keys: Sequence[str], *, when: sa.ColumnElement[bool] | None = None
+    ) -> sa.Insert:
+        statement = insert(table)
+        fresh = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+        return statement.on_conflict_do_update(index_elements=keys, set_=fresh, where=when)
+
+    def is_busy(self, error: DBAPIError) -> bool:
+        return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+    def describe(self, error: BaseException) -> str:
+        name = _name(error)
+        for prefix, advice in _WHAT_TO_DO:
+            if name.startswith(prefix):
+                return f"The database {self.path} {advice}."
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return f"The database {self.path} did not do what was asked: {cause}."
+
+
+def _name(error: BaseException) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlite_errorname", "") or ""
+
+
+def _engine(path: Path) -> AsyncEngine:
+    engine = create_async_engine(
+        sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=30.0,
+        connect_args={"timeout": BUSY_SECONDS},
+    )
+    sa.event.listen(engine.sync_engine, "connect", _prepare)
+    sa.event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
+            answer = cursor.fetchone()
+            if "journal_mode" in pragma and answer != ("wal",):
+                raise sqlite3.OperationalError(
+                    f"its file system cannot do write-ahead logging (journal mode {answer[0]})"
+                )
+    finally:
+        cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get("begin_immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

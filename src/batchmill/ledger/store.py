@@ -1,0 +1,176 @@
+"""Transactions, time and errors: how every step of the ledger reaches its database.
+
+What differs between databases stands behind `Database`; `sqlite.py` is the one for SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from batchmill.clock import Clock, jitter
+from batchmill.errors import LedgerUnavailable, StateConflict
+
+T = TypeVar("T")
+
+RETRY_SECONDS = (0.05, 0.25)
+"""Pauses before a step that found the database busy is tried again; then it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a lease lasts without a beat, and how often a worker beats."""
+
+    lease_seconds: float = 15.0
+    beat_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a transaction happens: wall time for windows, a lease tick that never jumps, and
+    the boot within which ticks may be compared."""
+
+    wall: float
+    tick: float
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the ledger was opened with. Results are kept for ever where retention is 0."""
+
+    timing: Timing
+    result_retention_seconds: float
+
+
+class Database(Protocol):
+    """What SQLite and PostgreSQL do differently."""
+
+    reader: AsyncEngine
+    writer: AsyncEngine
+    """The same connections; its transactions are ready to write when they begin."""
+    one_writer: bool
+    """Writers of this process wait for each other here rather than in the database."""
+
+    def moment(
+        self, connection: AsyncConnection, clock: Clock, *, write: bool
+    ) -> Awaitable[Moment]:
+        """The present moment, within the transaction; wall time never runs backwards."""
+
+    def insert_new(self, table: sa.Table) -> sa.Insert:
+        """An insert that passes over rows whose key is there already."""
+
+    def upsert(
+        self, table: sa.Table, keys: Sequence[str], *, when: sa.ColumnElement[bool] | None = None
+    ) -> sa.Insert:
+        """An insert that overwrites a row of the same key, where `when` holds for it."""
+
+    def is_busy(self, error: DBAPIError) -> bool:
+        """Whether the step has had no effect and may succeed when tried again soon."""
+
+    def describe(self, error: BaseException) -> str:
+        """One sentence for people: what is wrong with the database, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction as the SQL modules see it."""
+
+    connection: AsyncConnection
+    database: Database
+    at: Moment
+    rules: Rules
+
+    async def all(self, statement: sa.Executable, values: Any = None) -> Sequence[sa.Row[Any]]:
+        return (await self.connection.execute(statement, values)).all()
+
+    async def one(self, statement: sa.Executable, values: Any = None) -> sa.Row[Any] | None:
+        return (await self.connection.execute(statement, values)).first()
+
+    async def value(self, statement: sa.Executable, values: Any = None) -> Any:
+        return (await self.connection.execute(statement, values)).scalar()
+
+    async def run(self, statement: sa.Executable, values: Any = None) -> int:
+        """Execute a write; how many rows it touched."""
+        return (await self.connection.execute(statement, values)).rowcount
+
+    async def each(self, statement: sa.Executable, rows: Iterable[Mapping[str, object]]) -> int:
+        """Execute a write once per row, or not at all where there is none."""
+        many = list(rows)
+        return await self.run(statement, many) if many else 0
+
+
+class Store:
+    """Runs steps, each in one transaction of its own.
+
+    A step that was begun is carried to its end even when its caller is cancelled, so that no
+    connection is left in the middle of anything. Steps are run again when the database was
+    busy, hence must not touch anything but the transaction.
+    """
+
+    def __init__(self, database: Database, clock: Clock, rules: Rules) -> None:
+        self._database = database
+        self._clock = clock
+        self._rules = rules
+        self._writing = asyncio.Lock()
+        self._steps: set[asyncio.Task[Any]] = set()
+
+    async def read(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a step that changes nothing, on one snapshot."""
+        return await self._to_its_end(self._patiently(step, write=False))
+
+    async def write(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a step that may change something; all of it is durable when this returns."""
+        if self._database.one_writer:
+            return await self._to_its_end(self._in_turn(step))
+        return await self._to_its_end(self._patiently(step, write=True))
+
+    async def close(self) -> None:
+        """Wait for the steps under way and let go of the connections."""
+        await asyncio.gather(*self._steps, return_exceptions=True)
+        await self._database.writer.dispose()
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        task.add_done_callback(_retrieve)
+        return await asyncio.shield(task)
+
+    async def _in_turn(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
+        async with self._writing:
+            return await self._patiently(step, write=True)
+
+    async def _patiently(self, step: Callable[[Transaction], Awaitable[T]], *, write: bool) -> T:
+        for pause in (*RETRY_SECONDS, None):
+            try:
+                return await self._transact(step, write=write)
+            except IntegrityError as error:
+                raise StateConflict(self._database.describe(error)) from error
+            except (DBAPIError, PoolTimeoutError, sqlite3.Error, OSError) as error:
+                busy = isinstance(error, DBAPIError) and self._database.is_busy(error)
+                if pause is None or not busy:
+                    raise LedgerUnavailable(self._database.describe(error)) from error
+            await asyncio.sleep(pause * (0.5 + jitter()))
+        raise AssertionError("unreachable")
+
+    async def _transact(self, step: Callable[[Transaction], Awaitable[T]], *, write: bool) -> T:
+        database = self._database
+        engine = database.writer if write else database.reader
+        async with engine.begin() as connection:
+            at = await database.moment(connection, self._clock, write=write)
+            return await step(Transaction(connection, database, at, self._rules))
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at a step's error, so that one whose caller has gone is not reported as unseen."""
+    if not task.cancelled():
+        task.exception()

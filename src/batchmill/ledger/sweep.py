@@ -1,0 +1,166 @@
+"""Which blobs nobody needs any more. Published names decide, never age alone.
+
+A row goes first, then its blob; whoever dies between leaves a blob that `referenced` disowns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchmill.ledger.endings import UNFINISHED, open_chore
+from batchmill.ledger.rows import Row
+from batchmill.ledger.schema import (
+    IS_LEASED,
+    IS_RUN,
+    IS_SPENT,
+    file,
+    job,
+    job_input,
+    part,
+    segment,
+    shard,
+)
+from batchmill.ledger.store import Transaction
+from batchmill.model import BlobName, FileSource, JobId, Kind
+
+AT_ONCE = 500
+"""Names in one statement, and files forgotten in one transaction."""
+
+_OF_JOB = re.compile(r"jobs/(?P<job>[^/]+)/(?P<folder>[^/]+)/(?P<rest>.+)")
+_OF_GRANT = re.compile(r"(?P<n>\d+)\.(?P<epoch>\d+)(\.\d+)?")
+_OF_A_GRANT = frozenset({"parts", "out", "err"})
+_UPLOADED = (FileSource.UPLOAD.value, FileSource.INLINE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What a blob's name says: its job, and the grant of a shard that may publish it."""
+
+    job: JobId
+    grant: tuple[int, int] | None
+
+
+async def referenced(tx: Transaction, names: Sequence[BlobName]) -> frozenset[BlobName]:
+    """Those of the names that are published, or may still be."""
+    found: set[BlobName] = set()
+    for some in _chunks(names):
+        found |= await _published(tx, some)
+        found |= await _publishable(tx, [name for name in some if name not in found])
+    return frozenset(found)
+
+
+async def part_blobs_to_drop(tx: Transaction, limit: int) -> tuple[BlobName, ...]:
+    """Blobs of parts whose shard is closed."""
+    rows = await tx.all(sa.select(part.c.blob).where(IS_SPENT).limit(limit))
+    return tuple(row.blob for row in rows)
+
+
+async def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
+    """These part blobs are gone."""
+    for some in _chunks(names):
+        gone = sa.update(part).where(part.c.blob.in_(some), part.c.state == "spent")
+        await tx.run(gone.values(state="dropped"))
+
+
+async def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
+    """Forget the results of a job past their retention; does nothing before it ends."""
+    over = sa.update(job).where(job.c.id == id, job.c.prune_at <= tx.at.wall)
+    if not await tx.run(over.values(prune_at=None)):
+        return ()
+    await tx.run(
+        sa.delete(file).where(file.c.job_id == id, file.c.source == FileSource.RESULT.value)
+    )
+    segments = sa.delete(segment).where(segment.c.job_id == id).returning(segment.c.blob)
+    parts = sa.delete(part).where(part.c.job_id == id).returning(part.c.blob, part.c.state)
+    blobs = [row.blob for row in await tx.all(segments)]
+    blobs += [row.blob for row in await tx.all(parts) if row.state != "dropped"]
+    return tuple(blobs)
+
+
+async def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]:
+    """Forget files whose time is over, and queue the pruning of jobs whose results' is."""
+    rows = await tx.all(_unneeded(tx, uploads_before).limit(AT_ONCE))
+    await tx.run(sa.delete(file).where(file.c.id.in_([row.id for row in rows])))
+    blobs = [row.blob for row in rows if row.blob is not None]
+    for row in rows:
+        if row.stream is not None:
+            blobs += await _forget_segments(tx, row)
+    over = sa.select(job.c.id).where(job.c.prune_at <= tx.at.wall).limit(AT_ONCE)
+    for row in await tx.all(over):
+        await open_chore(tx, row.id, Kind.PRUNE)
+    return tuple(blobs)
+
+
+def _unneeded(tx: Transaction, uploads_before: float) -> sa.Select[Any]:
+    """Files that were deleted, have expired or are old uploads without a time of their own,
+    and that no unfinished job has for input."""
+    old = sa.and_(
+        file.c.source.in_(_UPLOADED),
+        file.c.created_at < uploads_before,
+        file.c.expires_at.is_(None),
+    )
+    over = sa.or_(file.c.deleted_at.is_not(None), file.c.expires_at <= tx.at.wall, old)
+    user = sa.exists().where(
+        job_input.c.file_id == file.c.id,
+        job.c.id == job_input.c.job_id,
+        job.c.state.in_(UNFINISHED),
+    )
+    columns = (file.c.id, file.c.blob, file.c.job_id, file.c.stream)
+    return sa.select(*columns).where(over, sa.not_(user))
+
+
+async def _forget_segments(tx: Transaction, row: Row) -> list[BlobName]:
+    """A result file has gone: so may the segments it was made of."""
+    mine = sa.delete(segment).where(segment.c.job_id == row.job_id, segment.c.stream == row.stream)
+    return [gone.blob for gone in await tx.all(mine.returning(segment.c.blob))]
+
+
+async def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
+    """Names that a row refers to."""
+    live = sa.select(part.c.blob).where(part.c.blob.in_(names), part.c.state == "live")
+    inputs = (
+        sa.select(job_input.c.blob)
+        .join(job, job.c.id == job_input.c.job_id)
+        .where(job_input.c.blob.in_(names), job.c.state.in_(UNFINISHED))
+    )
+    files = sa.select(file.c.blob).where(file.c.blob.in_(names))
+    segments = sa.select(segment.c.blob).where(segment.c.blob.in_(names))
+    return {row.blob for row in await tx.all(sa.union(live, inputs, files, segments))}
+
+
+async def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
+    """Names that the present owner of a shard may still publish, and what an unfinished job
+    keeps beside its parts and segments."""
+    parsed = {name: what for name in names if (what := _parse(name)) is not None}
+    ids = {what.job for what in parsed.values()}
+    held = sa.select(shard.c.job_id, shard.c.n, shard.c.epoch).where(
+        IS_RUN, IS_LEASED, shard.c.job_id.in_(ids)
+    )
+    grants = {(row.job_id, row.n, row.epoch) for row in await tx.all(held)}
+    open_jobs = sa.select(job.c.id).where(job.c.id.in_(ids), job.c.state.in_(UNFINISHED))
+    unfinished = {row.id for row in await tx.all(open_jobs)}
+    return {
+        name
+        for name, what in parsed.items()
+        if ((what.job, *what.grant) in grants if what.grant else what.job in unfinished)
+    }
+
+
+def _parse(name: BlobName) -> _Name | None:
+    found = _OF_JOB.fullmatch(name)
+    if found is None:
+        return None
+    its = JobId(found["job"])
+    if found["folder"] not in _OF_A_GRANT:
+        return _Name(its, None)
+    grant = _OF_GRANT.fullmatch(found["rest"])
+    return _Name(its, (int(grant["n"]), int(grant["epoch"]))) if grant else None
+
+
+def _chunks(names: Sequence[BlobName]) -> Iterable[Sequence[BlobName]]:
+    return (names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE))

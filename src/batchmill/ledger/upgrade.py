@@ -1,0 +1,73 @@
+"""Brings a database to the newest version, once, whoever opens it first.
+
+Migrations are numbered, forward only, and stand in `migrations/versions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from batchmill.errors import ConfigError, Problem
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_one_at_a_time = threading.Lock()
+"""Alembic keeps what it works on in module globals: one migration per process at a time."""
+
+
+def versions() -> tuple[str, ...]:
+    """Every version this release knows, oldest first."""
+    return tuple(sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")))
+
+
+async def upgrade(engine: AsyncEngine, where: str) -> None:
+    """Make the tables what this release needs; nothing happens where they are so already.
+
+    The engine's transactions may write. Refuses, with `ConfigError`, a database that a newer
+    release has written.
+    """
+    if await _version(engine, where) == versions()[-1]:
+        return
+    while not _one_at_a_time.acquire(blocking=False):  # noqa: ASYNC110 - held by another thread
+        await asyncio.sleep(0.01)
+    try:
+        async with engine.begin() as connection:
+            if await connection.run_sync(_read_version) != versions()[-1]:
+                await connection.run_sync(_migrate)
+    finally:
+        _one_at_a_time.release()
+
+
+async def _version(engine: AsyncEngine, where: str) -> str | None:
+    async with engine.connect() as connection:
+        found = await connection.run_sync(_read_version)
+    if found is not None and found not in versions():
+        message = (
+            f"{where} is at database version {found}, and this Batchmill knows versions up to "
+            f"{versions()[-1]}; install the newer Batchmill that wrote it, or give another path"
+        )
+        raise ConfigError([Problem("database_url", message, where)])
+    return found
+
+
+def _read_version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _migrate(connection: sa.Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - slow to import, and seldom needed
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
