@@ -11,7 +11,6 @@ Each prints the CPU it took, in microseconds for each line.
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,19 +37,9 @@ from batchmill.model import (
 )
 from batchmill.ports import Answered, Call
 from bench.inputs import ENDPOINT, MODEL, answer, body, line
-from bench.processes import Failure
 from bench.server import IN_FLIGHT
 
 _BUDGET_BYTES = 96_000_000
-
-
-def cpu_us(*arguments: str) -> float:
-    """Run one part in a process of its own; its CPU for each line."""
-    command = [sys.executable, "-m", "bench.alone", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        raise Failure(f"the loop '{arguments[0]}' ended with {done.returncode}")
-    return float(done.stdout)
 
 
 async def _send(origin: str, count: int) -> float:

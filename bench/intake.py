@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from bench import alone
 from bench.inputs import LINE_BYTES, write_input
-from bench.processes import free_port
+from bench.processes import free_port, measured_loop
 from bench.server import batchmill
 from bench.table import Place, Row, Section, at_most
 
@@ -24,7 +23,7 @@ def measure(place: Place) -> Section:
     uploads, validations, decodings = [], [], []
     with batchmill(f"http://127.0.0.1:{free_port()}/v1", place.home, "intake") as server:
         for _ in range(place.scale.intake_rounds):
-            decodings.append(alone.cpu_us("decode", str(batch)) * lines / 1e6)
+            decodings.append(measured_loop("bench.alone", "decode", str(batch)) * lines / 1e6)
             before = sum(server.cpu().values())
             file = server.upload(batch)
             uploaded = sum(server.cpu().values())

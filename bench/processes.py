@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,17 @@ def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
         yield process
     finally:
         stop(process)
+
+
+def measured_loop(module: str, *arguments: str) -> float:
+    """Run a loop in a process of its own; what it prints: its CPU in microseconds for each
+    line."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise Failure(f"{' '.join([module, *arguments[:1]])} failed: {''.join(last)}")
+    return float(done.stdout)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

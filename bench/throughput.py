@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 
-from bench import alone, wrk
+from bench import wrk
 from bench.inputs import write_input
+from bench.processes import measured_loop
 from bench.server import IN_FLIGHT, Server, batchmill
 from bench.table import Place, Row, Section, at_most
 
@@ -16,9 +19,9 @@ _READING = (
     "Each round runs wrk, a whole job and the parts alone, one after the other; the ratios are "
     "taken within a round, and the table shows their median. *Transport* is a loop of nothing "
     "but calls, less the reading of their replies; *lines* is opening an input line, reading a "
-    "reply and writing a result line, in loops of their own; *validation* is the worker's CPU "
-    "until the job is queued; *durability and dispatch* is what is left of the worker's CPU: "
-    "group commits, the ledger, closing shards, leases, beats, and choosing the next line."
+    "reply and writing a result line; *durability* is group commits, segments and the ledger: "
+    "each in a loop of its own. *Validation* is the worker's CPU until the job is queued, and "
+    "*dispatch* what is left of the worker's CPU: choosing the next line, tasks, leases, beats."
 )
 
 
@@ -34,6 +37,7 @@ class Round:
     send: float
     reply: float
     line: float
+    durability: float
     lines_per_second: float
 
     @property
@@ -45,8 +49,8 @@ class Round:
         return self.reply + self.line
 
     @property
-    def rest(self) -> float:
-        return self.worker - self.validation - self.transport - self.lines
+    def dispatch(self) -> float:
+        return self.worker - self.validation - self.transport - self.lines - self.durability
 
     @property
     def but_transport(self) -> float:
@@ -68,16 +72,17 @@ def measure(place: Place) -> Section:
 def _round(place: Place, server: Server, file: str) -> Round:
     limit = wrk.run(place.origin, place.home, IN_FLIGHT, place.scale.wrk_seconds)
     worker, validation, api, rate = _job(server, file, place.scale.lines)
-    loop = str(place.scale.loop)
+    loop, ledger = str(place.scale.loop), Path(tempfile.mkdtemp(dir=place.home))
     return Round(
         limit.cpu_us,
         limit.requests_per_second,
         worker,
         validation,
         api,
-        alone.cpu_us("send", place.origin, loop),
-        alone.cpu_us("reply", loop),
-        alone.cpu_us("line", loop),
+        measured_loop("bench.alone", "send", place.origin, loop),
+        measured_loop("bench.alone", "reply", loop),
+        measured_loop("bench.alone", "line", loop),
+        measured_loop("bench.durability", str(ledger), loop),
         rate,
     )
 
@@ -117,7 +122,8 @@ def _rows(rounds: list[Round]) -> list[Row]:
         Row("- transport", times(lambda r: r.transport)),
         Row("- lines", times(lambda r: r.lines)),
         Row("- validation", times(lambda r: r.validation)),
-        Row("- durability and dispatch", times(lambda r: r.rest)),
+        Row("- durability", times(lambda r: r.durability)),
+        Row("- dispatch", times(lambda r: r.dispatch)),
         Row("API and supervisor, each line", times(lambda r: r.api)),
         Row("lines a second, 256 in flight", f"{median(r.lines_per_second for r in rounds):,.0f}"),
         Row("wrk's requests a second", f"{median(r.wrk_rate for r in rounds):,.0f}"),
