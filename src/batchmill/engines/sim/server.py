@@ -8,7 +8,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import cast
 
 import httptools
@@ -61,7 +60,7 @@ class Simulator:
             ("GET", "/v1/models"): lambda: self.engine.models(key),
             ("GET", "/health"): lambda: Plan(200, b"", TEXT),
             ("GET", "/metrics"): lambda: Plan(200, self._metrics(), TEXT),
-            ("GET", "/sim/calls"): lambda: Plan(200, msgspec.json.encode(asdict(self.counts))),
+            ("GET", "/sim/calls"): lambda: Plan(200, msgspec.json.encode(self.counts)),
             ("POST", "/sim/control"): lambda: self._control(body),
             ("POST", "/sim/reset"): self._reset,
         }
@@ -98,7 +97,7 @@ class Simulator:
             return Plan(400, msgspec.json.encode({"error": {"message": str(error)}}))
         for following in self.batch.refill(self.engine.settings.batch):
             following.serve()
-        return Plan(200, msgspec.json.encode(asdict(self.engine.settings)))
+        return Plan(200, msgspec.json.encode(self.engine.settings))
 
     def _metrics(self) -> bytes:
         settings = self.engine.settings
