@@ -116,13 +116,15 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
     if not shard.waiting:
         return []
     order: ShardOrder | None = None
+    lines: list[OpenLine] = []
     try:
         shard.data, order = await _read(shard, bench)
+        lines = _lines(shard, order, catalogue)
     except BlobMissing as error:
         if lease.stop is None:
             await _fail_job(shard, error, bench)
             return None
-    lines = _lines(shard, order, catalogue)
+        shard.data = b""
     _refuse_bad(shard, order, bench)
     _refuse_poison(shard, bench)
     return [line for line in lines if not shard.settled[line.local]]

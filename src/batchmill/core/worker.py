@@ -200,6 +200,9 @@ class Worker:
             self._dispatcher.ring()
 
     def _engine_changed(self) -> None:
+        self._take_stock()
+        if self._heart is not None:
+            self._heart.nudge()
         self._dispatcher.ring()
         self._look()
 
@@ -342,16 +345,20 @@ class Worker:
             await self._measure_room()
             if self._heart is not None and self._heart.fenced() and self._holdings.leases:
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
-            shards = self._holdings.shards()
-            self._rates.tick(seconds, {shard.job.id for shard in shards})
-            now, boot = self._clock.wall(), self._clock.boot()
-            stored = self._written and self._room
-            self._beat = Beat(
-                gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
-                tuple(each.seen(now, boot) for each in self._links),
-                stored,
-            )
+            self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
+            self._take_stock()
             await self._clock.sleep(seconds)
+
+    def _take_stock(self) -> None:
+        """Compose what the next beat says."""
+        shards = self._holdings.shards()
+        now, boot = self._clock.wall(), self._clock.boot()
+        stored = self._written and self._room
+        self._beat = Beat(
+            gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
+            tuple(each.seen(now, boot) for each in self._links),
+            stored,
+        )
 
     async def _measure_room(self) -> None:
         try:
