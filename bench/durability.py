@@ -59,7 +59,7 @@ async def _run(directory: Path, lines: int) -> float:
         clock,
         GroupRules(),
         released=lambda _: None,
-        storage=lambda *, written: None,
+        storage=lambda **_: None,
         counted=lambda _job, _lines: None,
     )
     owner = await ledger.register("bench", new_id(), "localhost", 1)

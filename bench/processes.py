@@ -38,7 +38,7 @@ def measured_loop(module: str, *arguments: str) -> float:
     """Run a loop in a process of its own; what it prints: its CPU in microseconds for each
     line."""
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise Failure(f"{' '.join([module, *arguments[:1]])} failed: {''.join(last)}")
