@@ -150,7 +150,7 @@ async def _spawn(child: Child) -> asyncio.subprocess.Process:
         *(sys.executable, "-P", "-m", "batchmill.app.launch", str(os.getpid())),
         *(child.module, *child.arguments),
         stdin=asyncio.subprocess.PIPE,
-        stdout=sys.stderr.fileno(),
+        stdout=asyncio.subprocess.DEVNULL,
         pass_fds=child.fds,
         start_new_session=True,
     )
