@@ -8,12 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test lint format lock needs sdks clean
+.NOTPARALLEL:
+.PHONY: help demo check test bench lint format lock needs sdks clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
 	@echo "make check    format, lint, types, layers, unit and meta tests (under a minute)"
 	@echo "make test     everything CI runs (may use Node, npm and apt)"
+	@echo "make bench    measure speed and memory against nginx and wrk (BENCH=--quick for a taste)"
 	@echo "make format   let ruff format and fix what it can"
 	@echo "make lock     resolve the lock files in requirements/ anew"
 	@echo "make clean    remove the virtual environment and caches"
@@ -26,6 +28,10 @@ check: $(VENV)/.check lint
 
 test: $(VENV)/.test needs sdks lint
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+bench: $(VENV)/.test
+	@sh tools/test-needs.sh nginx wrk
+	@$(BIN)/python -m bench $(BENCH)
 
 lint: | $(BIN)/python
 	@test -x $(BIN)/ruff || $(MAKE) --no-print-directory $(VENV)/.check
@@ -53,7 +59,7 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 needs:
-	@sh tools/test-needs.sh
+	@sh tools/test-needs.sh strace node npm
 
 # Other releases of the vendors' SDKs, each in an environment of its own.
 sdks: $(VENV)/.test

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -20,11 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from batchmill.engines.local import DEMO, CannotServe, plan_for
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.model import EngineSpec
 from batchmill.quantities import Duration
 
 DEFAULT_CONCURRENCY = 64
+LOCAL_CONCURRENCY = 8
+"""Twice what llama.cpp computes at once, so that it never waits for us."""
 _EMBEDDED = re.compile(r"(local|sim)(?::(.*))?", re.DOTALL)
 
 
@@ -41,8 +43,8 @@ class EngineSetting(BaseModel):
         "auto", description="Whose server it is"
     )
     key: SecretStr | None = Field(None, description="API key; `engine_key` when not set")
-    concurrency: int = Field(
-        DEFAULT_CONCURRENCY, ge=1, le=100_000, description="Calls in flight at most"
+    concurrency: int | None = Field(
+        None, ge=1, le=100_000, description="Calls in flight at most; 64 by URL, 8 for `local`"
     )
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
 
@@ -61,10 +63,10 @@ class EngineSetting(BaseModel):
         if embedded is None:
             return _http_url(url)
         kind, argument = embedded.groups()
-        if kind == "local" and argument and not Path(argument).is_file():
-            raise ValueError("names a model file that does not exist")
         if kind == "sim":
             parse_spec(argument or "")
+        else:
+            _check_model(argument or DEMO)
         return url
 
     @field_validator("timeout")
@@ -88,12 +90,13 @@ class EngineSetting(BaseModel):
     def at(self, url: str, default_key: SecretStr | None) -> EngineSpec:
         """The engine as workers know it; `url` is where an embedded one listens."""
         key = None if self.embedded else self.key or default_key
+        usual = LOCAL_CONCURRENCY if self.embedded == "local" else DEFAULT_CONCURRENCY
         return EngineSpec(
             name=self.name,
             url=url,
             kind="llamacpp" if self.embedded == "local" else self.kind,
             key=key.get_secret_value() if key else None,
-            concurrency=self.concurrency,
+            concurrency=self.concurrency or usual,
             timeout_seconds=self.timeout.total_seconds(),
             simulated=self.embedded == "sim",
         )
@@ -108,6 +111,13 @@ def _name_for(url: str) -> str:
         return urlsplit(url).netloc.rpartition("@")[2] or "engine"
     except ValueError:
         return "engine"
+
+
+def _check_model(model: str) -> None:
+    try:
+        plan_for(model, port=0, parallel=1, context=None, threads=None, cpus=1)
+    except CannotServe as e:
+        raise ValueError(str(e)) from e
 
 
 def _http_url(url: str) -> str:

@@ -165,7 +165,10 @@ def test_a_model_file_is_named_after_local(tmp_path: Path) -> None:
     [engine] = load({"engines": [f"local:{model}"]}, {}).engines
     assert engine.argument == str(model)
     [problem] = problems_of({"engines": [f"local:{tmp_path}/none.gguf"]})
-    assert "does not exist" in problem.message
+    assert "cannot read the model" in problem.message
+    model.write_bytes(b"not a model")
+    [problem] = problems_of({"engines": [f"local:{model}"]})
+    assert "is not a GGUF file" in problem.message
 
 
 def test_engine_specs_of_the_environment_are_parted_by_spaces() -> None:
@@ -185,6 +188,9 @@ def test_engine_specs_of_the_environment_are_parted_by_spaces() -> None:
         "http://gpu1/v1?key=1",
         "locally",
         "simulator",
+        "sim:latency",
+        "sim:wrong=1",
+        "sim:latency=soon",
     ],
 )
 def test_what_is_no_engine_is_refused(spec: str) -> None:

@@ -111,6 +111,8 @@ class _Parts:
                 if engine.argument:
                     option = "--model" if engine.embedded == "local" else "--spec"
                     arguments += [option, engine.argument]
+                if engine.embedded == "local" and engine.concurrency is not None:
+                    arguments += ["--parallel", str(engine.concurrency)]
                 module = f"batchmill.engines.{engine.embedded}"
                 name = f"engine:{engine.name}"
                 children.append(Child(name, module, tuple(arguments), fds=(self.lock,)))
