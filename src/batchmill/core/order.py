@@ -1,0 +1,142 @@
+"""In which order the lines of a shard are best sent, as validation writes it down for workers.
+
+Sorted by their keys, lines with a long common prompt prefix stand together, so that an engine's
+prefix cache hits. A key is eight nested hashes of two bytes: of the prompt up to the first
+boundary, up to the second, and so on; boundaries are the ends of messages and fixed lengths
+within long ones. The blob (`jobs/<job>/order/<n>`) also names the shard's bad lines.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from batchmill.errors import BlobMissing
+from batchmill.model import LineError
+
+LEVELS = 8
+KEY_BYTES = 2 * LEVELS
+CUTS = (256, 1024, 4096, 16_384)
+"""Boundaries within one text, in bytes."""
+MAX_EXPECTED = 2**32 - 1
+
+_NO_LEVELS = bytes(KEY_BYTES)
+_MAGIC = b"BMO1"
+_HEADER = struct.Struct(">4sII")
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that validation refused. `custom_id` is its JSON text in ASCII, `b"null"` where it
+    has none or shares it with an earlier line: no id stands on two result lines."""
+
+    error: LineError
+    custom_id: bytes = b"null"
+
+
+_BAD = msgspec.msgpack.Decoder(dict[int, BadLine])
+
+
+@dataclass(slots=True)
+class ShardOrder:
+    """One entry per line of a shard, counted from its first. Built line by line with `add` and
+    `add_bad`, or read back with `decode`."""
+
+    bad: dict[int, BadLine] = field(default_factory=dict)
+    _keys: array[int] = field(default_factory=lambda: array("H"))
+    _expected: array[int] = field(default_factory=lambda: array("I"))
+
+    def add(self, texts: Sequence[bytes | msgspec.Raw], expected: int) -> None:
+        """Append a good line: its prompt as texts in order, and how many tokens of output it
+        allows (0: not said)."""
+        at = len(self._keys)
+        self._keys.frombytes(_NO_LEVELS)
+        self._expected.append(expected if 0 < expected <= MAX_EXPECTED else 0)
+        write_levels(self._keys, at, texts)
+
+    def add_bad(self, bad: BadLine) -> None:
+        """Append a line that validation refused."""
+        self.bad[len(self._expected)] = bad
+        self._keys.frombytes(_NO_LEVELS)
+        self._expected.append(0)
+
+    @property
+    def lines(self) -> int:
+        return len(self._expected)
+
+    def prefix(self, local: int) -> bytes:
+        """The line's key: 16 bytes that sort like its prompt prefix."""
+        return _big_endian(self._keys[local * LEVELS : (local + 1) * LEVELS])
+
+    def expected_tokens(self, local: int) -> int:
+        """How many tokens of output the line allows at most; 0 where it does not say."""
+        return self._expected[local]
+
+    def encode(self) -> bytes:
+        """The blob's bytes."""
+        bad = msgspec.msgpack.encode(self.bad)
+        header = _HEADER.pack(_MAGIC, self.lines, len(bad))
+        return b"".join((header, _big_endian(self._keys), _big_endian(self._expected), bad))
+
+    @classmethod
+    def decode(cls, data: bytes) -> ShardOrder:
+        """Read the blob's bytes; raises `BlobMissing` where they are damaged."""
+        try:
+            magic, lines, bad_bytes = _HEADER.unpack_from(data)
+            expected_at = _HEADER.size + lines * KEY_BYTES
+            bad_at = expected_at + lines * 4
+            if magic != _MAGIC or len(data) != bad_at + bad_bytes:
+                raise ValueError(f"{len(data)} bytes that begin with {magic!r}")
+            return cls(
+                _BAD.decode(data[bad_at:]),
+                _native("H", data[_HEADER.size : expected_at]),
+                _native("I", data[expected_at:bad_at]),
+            )
+        except (ValueError, struct.error) as error:
+            raise BlobMissing(f"A dispatch order is damaged: {error}.") from error
+
+
+def write_levels(keys: array[int], at: int, texts: Sequence[bytes | msgspec.Raw]) -> None:
+    """Write a prompt's levels into `keys` from `at` on; those beyond its end stay 0."""
+    end = at + LEVELS
+    crc = 0
+    for text in texts:
+        size = len(text)
+        if size > CUTS[0]:
+            data = memoryview(text)
+            start = 0
+            for cut in CUTS:
+                if cut >= size or at == end:
+                    break
+                crc = crc32(data[start:cut], crc)
+                keys[at] = crc & 0xFFFF
+                at += 1
+                start = cut
+            crc = crc32(data[start:], crc)
+        else:
+            crc = crc32(text, crc)
+        if at == end:
+            return
+        keys[at] = crc & 0xFFFF
+        at += 1
+
+
+def _big_endian(numbers: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _native(code: Literal["H", "I"], data: bytes) -> array[int]:
+    numbers = array(code, data)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,167 @@
+"""Validation: every input of a job is streamed once, judged line by line and cut into shards.
+
+    read      chunk after chunk, the CPU work in a thread             (`Reading`)
+    judge     each line by its dialect                                (`decode.py`)
+    cut       into shards, each with its dispatch order               (`plan.py`, `order.py`)
+    compare   custom_ids, once all are known                          (`repeats.py`)
+
+Memory does not grow with the job but for 8 bytes a line. I/O goes through `Blobs` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance, is_plain
+from batchmill.core.lines import FoundLine, LineRules, Splitter
+from batchmill.core.names import order_name
+from batchmill.core.order import BadLine, ShardOrder
+from batchmill.core.plan import ShardCutter
+from batchmill.core.repeats import CustomIds, mark_repeats
+from batchmill.core.tally import ErrorTally
+from batchmill.errors import BlobMissing
+from batchmill.jsontext import json_string
+from batchmill.model import BlobName, Job, JobInput, LineError, Shard
+from batchmill.ports import Blobs, Plan
+
+ORDERS_AT_ONCE = 16
+
+
+async def validate(job: Job, inputs: Sequence[JobInput], blobs: Blobs, rules: LineRules) -> Plan:
+    """Judge every line and plan the shards over all of them, good and bad.
+
+    Bad lines stand in the shards' order blobs, which are durable when it returns, and the first
+    100 in the plan. A plan without shards cannot run whatever its job does with bad lines: its
+    one error has no line number. Raises `BlobMissing` where an input is not there or shorter
+    than it was.
+    """
+    reading = Reading(job, inputs, rules)
+    limit = f"{rules.max_lines:,}"
+    for number, source in enumerate(inputs):
+        reading.begin(number)
+        size_bytes = 0
+        async for chunk in blobs.read(source.blob):
+            size_bytes += len(chunk)
+            await asyncio.to_thread(reading.feed, chunk)
+            if reading.is_over_limit:
+                return _refused("too_many_tasks", f"The input has more than {limit} lines.")
+            if len(reading.orders) >= ORDERS_AT_ONCE:
+                await blobs.put_many(reading.take_orders())
+        if size_bytes != source.size_bytes:
+            raise _changed(source, size_bytes)
+        await asyncio.to_thread(reading.finish)
+    await blobs.put_many(reading.take_orders())
+    if not reading.lines:
+        return _refused(
+            "empty_file", "The input file is empty; a batch needs at least one request."
+        )
+    await mark_repeats(job.id, reading.ids, reading.shards, inputs, blobs, reading.errors)
+    return Plan(
+        tuple(reading.shards),
+        reading.lines,
+        reading.errors.first(),
+        reading.errors.total,
+        reading.model,
+    )
+
+
+class Reading:
+    """The inputs of one job as far as they have been read; blocks for as long as a chunk takes."""
+
+    def __init__(self, job: Job, inputs: Sequence[JobInput], rules: LineRules) -> None:
+        self._job, self._rules = job, rules
+        self._form = LineForm.of(
+            job, replace(rules, can_serve=lru_cache(maxsize=1024)(rules.can_serve))
+        )
+        self._cutter = ShardCutter(rules.shard)
+        self._order = ShardOrder()
+        self._splitter = Splitter(rules.max_line_bytes)
+        self.ids = CustomIds(rules.max_lines)
+        self.errors = ErrorTally(inputs)
+        self.shards: list[Shard] = []
+        self.orders: list[tuple[BlobName, list[bytes]]] = []
+        self.model: str | None = None
+        self.is_over_limit = False
+
+    @property
+    def lines(self) -> int:
+        """Lines so far, good and bad."""
+        return self._cutter.lines
+
+    def begin(self, number: int) -> None:
+        """Go on to the input of that number."""
+        self._cutter.input = number
+        self._splitter = Splitter(self._rules.max_line_bytes)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk of the input."""
+        self._take(self._splitter.feed(chunk))
+
+    def finish(self) -> None:
+        """The input has ended, and with it a shard."""
+        self._take(self._splitter.finish())
+        if not self._cutter.is_empty:
+            self._cut()
+
+    def take_orders(self) -> list[tuple[BlobName, list[bytes]]]:
+        """The order blobs that are ready to be written."""
+        orders, self.orders = self.orders, []
+        return orders
+
+    def _take(self, found: list[FoundLine]) -> None:
+        lines = [glance(line.raw) for line in found]
+        is_clean = is_plain(b"\n".join([line.raw for line in found]), lines)
+        for place, line in zip(found, lines, strict=True):
+            number = self._cutter.lines
+            if number == self._rules.max_lines:
+                self.is_over_limit = True
+                return
+            if not self._cutter.take(place.start, place.end, place.physical):
+                self._cut()
+                self._cutter.take(place.start, place.end, place.physical)
+            judged = self._judge(place, line, is_clean=is_clean)
+            if isinstance(judged, LineError):
+                self._refuse(place, number, judged)
+            else:
+                self.ids.add(judged.custom_id, number)
+                self._order.add(judged.body.prompt_texts(), judged.body.expected_tokens())
+                self.model = self.model or judged.body.model
+
+    def _judge(
+        self, place: FoundLine, line: InputLine | None, *, is_clean: bool
+    ) -> InputLine | LineError:
+        if line is None or not self._form.fits(line):
+            return decode(place.raw, self._form, place.physical)
+        if is_clean or is_plain(place.raw, (line,)):
+            return line
+        return decode(place.raw, self._form, place.physical)
+
+    def _refuse(self, place: FoundLine, number: int, error: LineError) -> None:
+        self.errors.add(number, self._cutter.input, error)
+        custom_id = custom_id_of(place.raw)
+        if custom_id is None:
+            self._order.add_bad(BadLine(error))
+        else:
+            self.ids.add(custom_id, number)
+            self._order.add_bad(BadLine(error, json_string(custom_id)))
+
+    def _cut(self) -> None:
+        shard = self._cutter.cut()
+        self.shards.append(shard)
+        self.orders.append((order_name(self._job.id, shard.n), [self._order.encode()]))
+        self._order = ShardOrder()
+
+
+def _refused(code: str, message: str) -> Plan:
+    return Plan((), 0, (LineError(code, message),), 1)
+
+
+def _changed(source: JobInput, size_bytes: int) -> BlobMissing:
+    return BlobMissing(
+        f"Blob {source.blob} has {size_bytes:,} bytes and should have {source.size_bytes:,}; it is "
+        "damaged.",
+        name=source.blob,
+    )
