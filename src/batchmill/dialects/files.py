@@ -40,7 +40,10 @@ _BINARY: dict[str, Any] = {
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {**_BINARY, "description": "The whole file"},
     206: {**_BINARY, "description": "The range that was asked for"},
-    **error_responses(404, 416, 500),
+    **error_responses(404, 416, 422, 500),
+}
+_HEADERS: dict[int | str, dict[str, Any]] = {
+    status: {"description": told["description"]} for status, told in _CONTENT.items()
 }
 
 
@@ -117,9 +120,8 @@ async def delete_file(file_id: str, services: Wired, caller: CallerOf) -> Respon
     return json_reply(DeletedFile(id=file.id))
 
 
-@router.api_route(
-    "/{file_id}/content", methods=["GET", "HEAD"], response_class=Response, responses=_CONTENT
-)
+@router.head("/{file_id}/content", response_class=Response, responses=_HEADERS)
+@router.get("/{file_id}/content", response_class=Response, responses=_CONTENT)
 async def download_file(
     request: Request, file_id: str, services: Wired, caller: CallerOf
 ) -> Response:
@@ -146,9 +148,8 @@ async def get_signed_url(
     )
 
 
-@router.api_route(
-    "/{file_id}/signed", methods=["GET", "HEAD"], response_class=Response, responses=_CONTENT
-)
+@router.head("/{file_id}/signed", response_class=Response, responses=_HEADERS)
+@router.get("/{file_id}/signed", response_class=Response, responses=_CONTENT)
 async def download_by_signed_url(
     request: Request, file_id: str, services: Wired, token: Annotated[str, Query()] = ""
 ) -> Response:
@@ -180,7 +181,7 @@ async def _new_file(id: FileId, upload: Upload, services: Services, caller: Call
         source=FileSource.UPLOAD,
         size_bytes=upload.size_bytes,
         created_at=now,
-        lines=upload.lines.lines,
+        lines=upload.lines.lines if _is_lines(upload, fields.purpose) else None,
         mimetype=_mimetype(upload, fields.purpose),
         visibility=fields.visibility,
         signature=upload.digest.hexdigest(),
@@ -194,8 +195,11 @@ def _mimetype(upload: Upload, purpose: str) -> str | None:
     given = upload.mimetype
     if given not in {None, "application/octet-stream"}:
         return given
-    name = (upload.filename or "").lower()
-    return "application/jsonl" if purpose == BATCH_PURPOSE or name.endswith(".jsonl") else given
+    return "application/jsonl" if _is_lines(upload, purpose) else given
+
+
+def _is_lines(upload: Upload, purpose: str) -> bool:
+    return purpose == BATCH_PURPOSE or (upload.filename or "").lower().endswith(".jsonl")
 
 
 def _details(file: File, services: Services) -> FileDetails:

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
 from structlog import get_logger
 
 from batchmill.errors import (
@@ -31,6 +32,7 @@ from batchmill.errors import (
 )
 
 log = get_logger(__name__)
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 RETRY_AFTER_SECONDS = 5
 
 
@@ -176,9 +178,26 @@ async def _on_http(request: Request, error: Exception) -> Response:
             NotFound(f"There is no {request.method} {request.url.path} here.", code="unknown_route")
         )
     if error.status_code == 405:
-        message = f"{request.method} is not allowed at {request.url.path}."
-        return error_reply(405, message, code="method_not_allowed", headers=error.headers)
+        allowed = ", ".join(_allowed_methods(request))
+        return error_reply(
+            405,
+            f"{request.method} is not allowed at {request.url.path}; allowed are {allowed}.",
+            code="method_not_allowed",
+            headers={"allow": allowed},
+        )
     return error_reply(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Every method that the path answers; Starlette tells only those of the first route."""
+    routes: Sequence[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 async def _on_unavailable(request: Request, error: Exception) -> Response:

@@ -32,7 +32,7 @@ _MAX_DETAILS = 100
 
 class _Request(msgspec.Struct):
     custom_id: str | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
@@ -165,9 +165,9 @@ def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
         request = _REQUEST.decode(raw)
     except msgspec.ValidationError:
         return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
-    if request.body is None:
+    text = b"null" if request.body is msgspec.UNSET else bytes(request.body)
+    if text == b"null":
         return _detail("missing", ("requests", place, "body"), "Field required")
-    text = bytes(request.body)
     if not text.startswith(b"{"):
         return _detail("dict_type", ("requests", place, "body"), "Must be an object")
     custom_id = json_string(str(place) if request.custom_id is None else request.custom_id)

@@ -37,13 +37,7 @@ router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
 _CREATE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {
-            "application/json": {
-                "schema": CreateBatchJob.model_json_schema(
-                    ref_template="#/components/schemas/{model}"
-                )
-            }
-        },
+        "content": {"application/json": {"schema": CreateBatchJob.model_json_schema()}},
     },
     "parameters": [
         {
@@ -56,7 +50,6 @@ _CREATE: dict[str, Any] = {
         for name in EXTENSIONS
     ],
 }
-_CREATE["requestBody"]["content"]["application/json"]["schema"].pop("$defs", None)
 
 
 @router.get("", response_model=BatchJobList, responses=error_responses(422))

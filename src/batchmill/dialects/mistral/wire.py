@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from batchmill.core.submit import MAX_PRIORITY
 from batchmill.dialects.progressobjects import ProgressObject
@@ -53,11 +53,20 @@ MetadataValue = Annotated[
 ]
 
 
-class BatchRequest(BaseModel):
-    """One inline request; without a `custom_id` its zero-based index is taken."""
-
-    custom_id: str | None = None
-    body: dict[str, Any]
+_REQUESTS: dict[str, Any] = {
+    "type": ["array", "null"],
+    "items": {
+        "type": "object",
+        "required": ["body"],
+        "properties": {
+            "custom_id": {
+                "type": ["string", "null"],
+                "description": "Without it the zero-based index is taken",
+            },
+            "body": {"type": "object", "description": "As the endpoint takes it"},
+        },
+    },
+}
 
 
 class CreateBatchJob(BaseModel):
@@ -71,7 +80,8 @@ class CreateBatchJob(BaseModel):
 
     endpoint: Name
     input_files: list[str] | None = None
-    requests: list[BatchRequest] | None = None
+    requests: Annotated[None, WithJsonSchema(_REQUESTS)] = None
+    """Read by `create.py`, which leaves their bodies as they came."""
     model: Name | None = None
     agent_id: Name | None = None
     metadata: Annotated[
