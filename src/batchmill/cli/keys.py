@@ -21,7 +21,6 @@ from batchmill.config import load
 from batchmill.errors import ConfigError, Problem
 from batchmill.model import ApiKey, KeyId, TenantId
 from batchmill.ports import Ledger
-from batchmill.web.auth import key_digest
 
 T = TypeVar("T")
 
@@ -43,6 +42,8 @@ def create(
     config: Config = None,
 ) -> None:
     """Make a key and print it, this once."""
+    from batchmill.web.auth import key_digest  # noqa: PLC0415 - `serve` starts lighter without
+
     if not _TENANT.fullmatch(tenant):
         message = f"{tenant!r} should be up to 64 letters, digits, dots, dashes or underscores"
         raise ConfigError([Problem("tenant", message, "--tenant")])
