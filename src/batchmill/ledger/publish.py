@@ -73,6 +73,8 @@ class _Progress:
 
 async def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
     """Publish parts, each fenced alone, and count their lines."""
+    if not lease_parts:
+        return ()
     before = await _published(tx, [each.blob for _, each in lease_parts])
     shards = await _held(tx, [lease for lease, _ in lease_parts])
     answers = [False] * len(lease_parts)
@@ -128,7 +130,7 @@ async def _held(tx: Transaction, leases: Sequence[Lease]) -> dict[_Key, _Progres
     keys = sorted({(lease.job, lease.n) for lease in leases})
     mine = sa.or_(*[sa.and_(shard.c.job_id == key[0], shard.c.n == key[1]) for key in keys])
     held = sa.select(shard).where(IS_RUN, IS_LEASED, mine).order_by(shard.c.job_id, shard.c.n)
-    rows = await tx.all(held.with_for_update()) if keys else ()
+    rows = await tx.all(held.with_for_update())
     return {(row.job_id, row.n): _Progress(row, bitmap(row.done), row.succeeded) for row in rows}
 
 
