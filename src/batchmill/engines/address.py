@@ -7,39 +7,54 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 _VERSION = "/v1"
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An engine's base URL without credentials; `name` is its host and port, for people."""
+    """An engine's base URL taken apart; `name` is its host and port as written, for people and
+    for the Host header."""
 
     name: str
-    base: str
+    host: str
+    port: int
+    is_tls: bool
+    base_path: str
     query: str = ""
     authorization: str | None = field(default=None, repr=False)
 
-    def endpoint(self, path: str) -> str:
-        """The URL of an endpoint such as `/v1/ocr`: the base stands for its `/v1`."""
+    def target(self, path: str) -> str:
+        """What is asked for on the wire for an endpoint such as `/v1/ocr`: the base stands for
+        its `/v1`."""
         rest = path.removeprefix(_VERSION) if path.startswith(f"{_VERSION}/") else path
-        return self.base + rest + self.query
+        return self.base_path + rest + self.query
 
 
 def address_of(url: str, key: str | None) -> Address:
-    """Take an engine's URL apart; one without any path gets `/v1`.
+    """Take an engine's URL apart; one without any path gets `/v1`. Raises `ValueError` for what
+    is no http or https URL, or a key that cannot stand in a header.
 
     The key goes out as a bearer token; without one, a user and password in the URL do as basic
     authentication.
     """
     parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    path = parts.path.rstrip("/") or _VERSION
-    base = urlunsplit((parts.scheme, netloc, path, "", ""))
-    query = f"?{parts.query}" if parts.query else ""
-    authorization = f"Bearer {key}" if key else _basic(parts.username, parts.password)
-    return Address(netloc, base, query, authorization)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("an engine's URL should begin with http:// or https:// and name a host")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ValueError("an engine's key has characters that cannot stand in a header")
+    path = quote(parts.path.rstrip("/") or _VERSION, safe="/%:@!$&'()*+,;=~")
+    return Address(
+        name=parts.netloc.rpartition("@")[2],
+        host=parts.hostname,
+        port=parts.port or _PORTS[parts.scheme],
+        is_tls=parts.scheme == "https",
+        base_path=path,
+        query=f"?{parts.query}" if parts.query else "",
+        authorization=f"Bearer {key}" if key else _basic(parts.username, parts.password),
+    )
 
 
 def _basic(user: str | None, password: str | None) -> str | None:

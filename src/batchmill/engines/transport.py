@@ -1,47 +1,30 @@
-"""The way to one engine over HTTP/1.1, on pyreqwest (reqwest and hyper underneath).
+"""The way to one engine over HTTP/1.1: connections are kept and used again, calls are sent once.
 
-A call is sent at most once. hyper opens a new connection by itself only where a pooled one was
-closed before the first byte of the request was handed to it; once a byte may have been sent,
-it gives the error back. reqwest retries nothing over HTTP/1.1, and redirects are off.
-`tests/service/test_transport.py` counts what arrives.
+Nothing here sends a request a second time, follows a redirect or uses a proxy. A call counts as
+sent as soon as its connection stands; before that it is `Unreachable`, afterwards `Broken`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
-
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    BodyDecodeError,
-    BuilderError,
-    DecodeError,
-    DetailedPyreqwestError,
-    PyreqwestError,
-    RequestTimeoutError,
-)
-from pyreqwest.request import RequestBuilder
-from pyreqwest.response import Response
+import os
+import ssl
 
 from batchmill import __version__
 from batchmill.clock import Clock
-from batchmill.engines.address import address_of
+from batchmill.engines.address import Address, address_of
 from batchmill.engines.budget import ByteBudget, Ticket
+from batchmill.engines.connection import Connection, Room
 from batchmill.engines.encodings import Undecodable, decoded
 from batchmill.engines.listing import model_names, refusal
+from batchmill.engines.parsing import HttpAnswer
 from batchmill.engines.replies import classify
 from batchmill.model import EngineSpec
 from batchmill.ports import Answered, Broken, Call, EngineDown, Reply, Unreachable
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 3.0
-"""Idle connections are dropped before the engine does it: uvicorn and llama.cpp wait 5 s."""
 LISTING_SECONDS = 10.0
-_PIECE_BYTES = 64 * 1024
-_NOT_SENT = ("client error (Connect)", "operation was canceled")
-"""How hyper's errors say that no byte of the request has left: while connecting, or before the
-connection took the request."""
 
 
 class HttpTransport:
@@ -56,17 +39,24 @@ class HttpTransport:
         *,
         max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
-        self._spec, self._clock, self._budget = spec, clock, budget
+        self._clock, self._budget = clock, budget
         self._max_reply_bytes = max_reply_bytes
         self._address = address_of(spec.url, spec.key)
-        self._client = _client(spec, self._address.authorization)
+        self._tls = ssl.create_default_context() if self._address.is_tls else None
+        self._common = _common_headers(self._address)
+        self._idle: list[Connection] = []
+        self._closed = False
 
     async def send(self, call: Call) -> Reply:
         ticket = Ticket()
         kept = 0
         try:
-            request = self._client.post(self._address.endpoint(call.path)).body_bytes(call.body)
-            reply = await self._exchange(request, call.timeout_seconds, ticket)
+            answer = await self._exchange(
+                "POST", call.path, call.body, call.timeout_seconds, ticket
+            )
+            if not isinstance(answer, HttpAnswer):
+                return answer
+            reply = classify(answer.status, answer.headers.get, answer.body, now=self._clock.wall())
             if isinstance(reply, Answered):
                 kept = reply.held_bytes
             return reply
@@ -75,140 +65,104 @@ class HttpTransport:
 
     async def models(self) -> tuple[str, ...]:
         ticket = Ticket()
-        request = self._client.get(self._address.endpoint("/models"))
         try:
-            answer = await self._fetch(request, LISTING_SECONDS, ticket)
+            answer = await self._exchange("GET", "/models", b"", LISTING_SECONDS, ticket)
         finally:
             self._budget.resize(ticket, 0)
-        if isinstance(answer, Unreachable | Broken):
+        if not isinstance(answer, HttpAnswer):
             raise EngineDown(answer.message)
-        response, raw = answer
-        if not 200 <= response.status < 300:
+        if not 200 <= answer.status < 300:
             keyed = self._address.authorization is not None
-            raise EngineDown(refusal(response.status, raw, keyed=keyed))
-        names = model_names(raw)
+            raise EngineDown(refusal(answer.status, answer.body, keyed=keyed))
+        names = model_names(answer.body)
         if names is None:
             raise EngineDown("it answers GET /models, but not with a list of models")
         return names
 
     async def close(self) -> None:
-        await self._client.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().drop()
 
-    async def _exchange(self, request: RequestBuilder, seconds: float, ticket: Ticket) -> Reply:
-        answer = await self._fetch(request, seconds, ticket)
-        if isinstance(answer, Unreachable | Broken):
-            return answer
-        response, raw = answer
-        return classify(response.status, response.get_header, raw, now=self._clock.wall())
-
-    async def _fetch(
-        self, request: RequestBuilder, seconds: float, ticket: Ticket
-    ) -> tuple[Response, bytes] | Unreachable | Broken:
-        """Send and read the whole answer, or say how that failed."""
-        streamed = request.streamed_read_buffer_limit(_PIECE_BYTES).build_streamed()
-        try:
-            async with asyncio.timeout(seconds) as deadline, streamed as response:
-                raw = await self._read(response, ticket, deadline)
-                encoding = response.get_header("content-encoding")
-                if encoding is not None:
-                    raw = decoded(raw, encoding, self._max_reply_bytes)
-                return response, raw
-        except PyreqwestError as error:
-            return self._failure(error, seconds)
-        except TimeoutError:
-            return self._timed_out(seconds)
-        except _TooLargeError:
-            limit = self._max_reply_bytes // 1_000_000
-            return Broken("too_large", f"The engine's answer is larger than {limit} MB.")
-        except _CutError:
-            return Broken("reset", "The connection was lost in the middle of the answer.")
-        except Undecodable as error:
-            return Broken("not_json", str(error))
-
-    async def _read(self, response: Response, ticket: Ticket, deadline: asyncio.Timeout) -> bytes:
-        """The answer's body, read in pieces for which there is room in the budget."""
-        promised = _content_length(response)
-        if promised is not None and promised > self._max_reply_bytes:
-            raise _TooLargeError
-        pieces: list[bytes] = []
-        total = 0
-        while total != promised and (piece := await response.body_reader.read_chunk()) is not None:
-            total += len(piece)
-            if total > self._max_reply_bytes:
-                raise _TooLargeError
-            if not self._budget.takes_at_once(ticket, len(piece)):
-                await self._take(ticket, len(piece), deadline)
-            pieces.append(piece.to_bytes())
-        if promised is not None and total != promised:
-            raise _CutError
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _take(self, ticket: Ticket, size_bytes: int, deadline: asyncio.Timeout) -> None:
-        """Wait for room; that wait is ours and does not count against the engine."""
+    async def _exchange(
+        self, method: str, path: str, body: bytes, seconds: float, ticket: Ticket
+    ) -> HttpAnswer | Unreachable | Broken:
+        """Send once and read the whole answer, or say how that failed."""
         loop = asyncio.get_running_loop()
-        end, began = deadline.when(), loop.time()
-        deadline.reschedule(None)
-        await self._budget.take(ticket, size_bytes)
-        if end is not None:
-            deadline.reschedule(end + loop.time() - began)
+        began = loop.time()
+        connection = self._idle_connection(began) or await self._connect(seconds)
+        if isinstance(connection, Unreachable):
+            return connection
+        left = seconds - (loop.time() - began)
+        room = Room(self._budget, ticket, self._max_reply_bytes)
+        head = self._head(method, path, len(body))
+        answer, good = await connection.exchange((head, body), room, left)
+        if good and not self._closed:
+            self._idle.append(connection)
+        if isinstance(answer, HttpAnswer) and "content-encoding" in answer.headers:
+            return self._decoded(answer)
+        return answer
 
-    def _failure(self, error: PyreqwestError, seconds: float) -> Unreachable | Broken:
-        causes = _causes(error)
-        why = causes[-1] if causes else error.message
-        if isinstance(error, BuilderError):
-            return Unreachable(f"{self._address.name} has no usable URL: {why}")
-        if any(cause.startswith(_NOT_SENT) for cause in causes):
-            return Unreachable(f"{self._address.name} cannot be reached: {why}")
-        if isinstance(error, RequestTimeoutError):
-            return self._timed_out(seconds)
-        if isinstance(error, DecodeError) and not isinstance(error, BodyDecodeError):
-            return Broken("not_json", f"{self._address.name} does not answer in HTTP/1.1: {why}")
-        return Broken("reset", f"The connection to {self._address.name} was lost: {why}")
+    def _idle_connection(self, now: float) -> Connection | None:
+        """The connection that was used last, if one is fit; the others go."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_fit(now):
+                return connection
+            connection.drop()
+        return None
 
-    def _timed_out(self, seconds: float) -> Broken:
-        return Broken("timeout", f"{self._address.name} gave no whole answer in {seconds:g} s.")
+    async def _connect(self, seconds: float) -> Connection | Unreachable:
+        address = self._address
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
+                _, connection = await loop.create_connection(
+                    Connection,
+                    address.host,
+                    address.port,
+                    ssl=self._tls,
+                    server_hostname=address.host if self._tls is not None else None,
+                )
+                return connection
+        except TimeoutError:
+            return Unreachable(f"{address.name} cannot be reached: connecting took too long")
+        except (OSError, UnicodeError) as error:
+            return Unreachable(f"{address.name} cannot be reached: {_why(error)}")
 
+    def _head(self, method: str, path: str, length: int) -> bytes:
+        target = self._address.target(path)
+        return f"{method} {target} HTTP/1.1\r\n{self._common}{length}\r\n\r\n".encode("latin-1")
 
-class _TooLargeError(Exception):
-    """The reply is over the limit."""
-
-
-class _CutError(Exception):
-    """The body ended before the length that its header promised."""
-
-
-def _client(spec: EngineSpec, authorization: str | None) -> Client:
-    headers = {"content-type": "application/json", "accept-encoding": "identity"}
-    if authorization is not None:
-        headers["authorization"] = authorization
-    connect_seconds = min(CONNECT_SECONDS, spec.timeout_seconds * 0.8)
-    return (
-        ClientBuilder()
-        .user_agent(f"batchmill/{__version__}")
-        .default_headers(headers)
-        .http1_only()
-        .no_proxy()
-        .follow_redirects(False)
-        .referer(False)
-        .gzip(False)
-        .brotli(False)
-        .zstd(False)
-        .deflate(False)
-        .connect_timeout(timedelta(seconds=connect_seconds))
-        .pool_max_idle_per_host(spec.concurrency)
-        .pool_idle_timeout(timedelta(seconds=IDLE_SECONDS))
-        .build()
-    )
-
-
-def _content_length(response: Response) -> int | None:
-    value = response.get_header("content-length")
-    return int(value) if value is not None and value.isdecimal() else None
+    def _decoded(self, answer: HttpAnswer) -> HttpAnswer | Broken:
+        try:
+            encoding = answer.headers["content-encoding"]
+            body = decoded(answer.body, encoding, self._max_reply_bytes)
+        except Undecodable as error:
+            return Broken("not_json", str(error), answer.status)
+        return HttpAnswer(answer.status, answer.headers, body)
 
 
-def _causes(error: PyreqwestError) -> list[str]:
-    """What went wrong, outermost first, without the URL."""
-    if not isinstance(error, DetailedPyreqwestError):
-        return []
-    causes = [cause["message"] for cause in error.details.get("causes") or ()]
-    return [cause for cause in causes if "for url (" not in cause]
+def _common_headers(address: Address) -> str:
+    """The headers of every request, up to the value of its Content-Length."""
+    lines = [
+        f"Host: {address.name}",
+        f"User-Agent: batchmill/{__version__}",
+        "Accept: application/json",
+        "Accept-Encoding: identity",
+        "Content-Type: application/json",
+    ]
+    if address.authorization is not None:
+        lines.append(f"Authorization: {address.authorization}")
+    return "\r\n".join([*lines, "Content-Length: "])
+
+
+def _why(error: Exception) -> str:
+    """What the system says, without the address that it repeats."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with it: {error.reason or error}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -1,0 +1,120 @@
+"""Bytes of an HTTP/1.1 connection in, one complete answer out. Pure; httptools does the grammar.
+
+Made anew for each exchange, so that nothing of one answer can reach another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import httptools
+
+from batchmill.ports import Broken
+
+_MAX_OVERHEAD_BYTES = 1024 * 1024
+_MAX_OVERHEAD = 8
+"""What framing may take: a MiB for the head, and eight times the body, for tiny chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A complete answer; `headers` by their lower-case names, the first of each."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class AnswerParser:
+    """Parses one answer. `outcome` is set once it is complete, or cannot become so; `keeps`
+    tells whether the connection may carry another."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self.outcome: HttpAnswer | Broken | None = None
+        self.keeps = False
+        self.body_bytes = 0
+        self._max_body_bytes = max_body_bytes
+        self._received_bytes = 0
+        self._has_head = False
+        self._headers: dict[str, str] = {}
+        self._pieces: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they come, until `outcome` is set."""
+        self._received_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.keeps = False
+        except httptools.HttpParserError as error:
+            self._unreadable(str(error))
+        if self.outcome is None and self._is_mostly_framing():
+            self._unreadable("its headers or chunks are too large")
+
+    def end(self) -> None:
+        """The connection was closed in order; only an answer without a length may end so."""
+        length_is_known = (
+            "content-length" in self._headers
+            or "chunked" in self._headers.get("transfer-encoding", "").lower()
+        )
+        if self._has_head and not length_is_known:
+            self._finish()
+        else:
+            why = "it was closed before the answer was complete"
+            self.fail("reset", f"The connection to the engine was lost: {why}.")
+
+    def fail(self, kind: str, message: str) -> None:
+        """The exchange ends without an answer, unless it has ended already."""
+        self.keeps = False
+        if self.outcome is None:
+            self.outcome = Broken(kind, message)
+            self._pieces = []
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self.outcome is not None:
+            self.keeps = False  # a second answer to one request
+        elif not self._has_head:
+            self._headers = {}  # what came before was a 1xx
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:
+            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._has_head = status >= 200 or status == 101
+        if status < 100:
+            self._unreadable(f"its status is {status}")
+
+    def on_body(self, body: bytes) -> None:
+        if self.outcome is not None:
+            return
+        self.body_bytes += len(body)
+        if self.body_bytes > self._max_body_bytes:
+            limit = self._max_body_bytes // 1_000_000
+            self.fail("too_large", f"The engine's answer is larger than {limit} MB.")
+            return
+        self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._has_head and self.outcome is None:
+            self.keeps = self._parser.should_keep_alive()
+            self._finish()
+
+    def _finish(self) -> None:
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self.outcome = HttpAnswer(self._parser.get_status_code(), self._headers, body)
+
+    def _unreadable(self, why: str) -> None:
+        if self._has_head:
+            self.fail("reset", f"The engine's answer breaks off: {why}.")
+        else:
+            self.fail("not_json", f"The engine does not answer in HTTP/1.1: {why}.")
+
+    def _is_mostly_framing(self) -> bool:
+        overhead = self._received_bytes - self.body_bytes
+        return overhead > _MAX_OVERHEAD_BYTES + _MAX_OVERHEAD * self.body_bytes

@@ -1,0 +1,567 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from batchmill.clock import ManualClock
+from batchmill.engines.budget import ByteBudget
+from batchmill.engines.transport import HttpTransport
+from batchmill.model import EngineSpec
+from batchmill.ports import (
+    Answered,
+    Broken,
+    Call,
+    EngineDown,
+    Overloaded,
+    Refused,
+    Reply,
+    Unreachable,
+)
+from tests.scripted import OK, Connection, Script, ScriptedEngine, answering, gone, until
+
+BODY = b'{"model":"m","messages":[]}'
+CALL = Call("/v1/chat/completions", BODY, 20.0)
+
+
+def transport_to(
+    url: str,
+    *,
+    key: str | None = None,
+    budget: ByteBudget | None = None,
+    max_reply_bytes: int = 64_000_000,
+    timeout_seconds: float = 20.0,
+) -> HttpTransport:
+    spec = EngineSpec("e", url, key=key, timeout_seconds=timeout_seconds)
+    return HttpTransport(
+        spec, ManualClock(), budget or ByteBudget(96_000_000), max_reply_bytes=max_reply_bytes
+    )
+
+
+@asynccontextmanager
+async def engine(
+    script: Script, **options: object
+) -> AsyncIterator[tuple[ScriptedEngine, HttpTransport]]:
+    async with ScriptedEngine(script) as server:
+        transport = transport_to(server.url, **options)  # type: ignore[arg-type]
+        try:
+            yield server, transport
+        finally:
+            await transport.close()
+
+
+async def reply_to(script: Script, call: Call = CALL, **options: object) -> Reply:
+    async with engine(script, **options) as (_, transport):
+        return await transport.send(call)
+
+
+def head(status: str, *headers: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
+
+
+# what goes out
+
+
+async def test_a_call_goes_out_once_with_its_bytes_as_they_are() -> None:
+    body = '{ "model":"m",\t"x":"é" }'.encode()
+    async with engine(answering(OK), key="secret") as (server, transport):
+        reply = await transport.send(Call("/v1/ocr", body, 5))
+    assert isinstance(reply, Answered)
+    assert (reply.status, reply.body) == (200, b'{"ok":true}')
+    [(sent_head, sent_body)] = server.requests
+    lines = sent_head.decode().lower().split("\r\n")
+    assert lines[0] == "post /v1/ocr http/1.1"
+    assert "content-type: application/json" in lines
+    assert "authorization: bearer secret" in lines
+    assert "accept-encoding: identity" in lines
+    assert f"content-length: {len(body)}" in lines
+    assert any(line.startswith("user-agent: batchmill/") for line in lines)
+    assert sent_body == body
+
+
+async def test_without_a_key_no_authorization_goes_out() -> None:
+    async with engine(answering(OK)) as (server, transport):
+        await transport.send(CALL)
+    assert b"authorization" not in server.requests[0][0].lower()
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    async with engine(answering(OK)) as (server, transport):
+        for _ in range(5):
+            assert isinstance(await transport.send(CALL), Answered)
+    assert server.connections == 1
+    assert len(server.requests) == 5
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert isinstance(await reply_to(answering(OK)), Answered)
+
+
+# answers of every framing
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [OK],
+        [OK[:20], OK[20:-3], OK[-3:]],
+        [
+            head("200 OK", "Transfer-Encoding: chunked"),
+            b'5\r\n{"ok"\r\n',
+            b"6\r\n:true}\r\n0\r\n\r\n",
+        ],
+        [head("100 Continue"), head("103 Early Hints", "Link: </x>"), OK],
+        [head("200 OK", "Content-Length: 13"), b' {"ok":true}\n'],
+    ],
+    ids=["at once", "in pieces", "chunked", "after 1xx", "padded"],
+)
+async def test_an_answer_is_read_however_it_is_framed(pieces: list[bytes]) -> None:
+    reply = await reply_to(answering(*pieces))
+    assert isinstance(reply, Answered)
+    assert reply.body == b'{"ok":true}'
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+async def test_an_answer_may_end_with_its_connection(version: bytes) -> None:
+    reply = await reply_to(answering(version + b' 200 OK\r\n\r\n{"ok":true}', close=True))
+    assert isinstance(reply, Answered)
+
+
+async def test_a_large_answer_is_read_whole_and_counted() -> None:
+    text = "x" * 3_000_000
+    body = json.dumps({"text": text}).encode()
+    budget = ByteBudget(96_000_000)
+    reply = await reply_to(
+        answering(head("200 OK", f"Content-Length: {len(body)}") + body), budget=budget
+    )
+    assert isinstance(reply, Answered)
+    assert reply.body == body
+    assert budget.spent_bytes == reply.held_bytes == len(body)
+    budget.release(reply.held_bytes)
+    assert budget.spent_bytes == 0
+
+
+async def test_request_id_usage_and_escapes_come_with_the_answer() -> None:
+    body = '{"t":"é","usage":{"prompt_tokens":3}}'.encode()
+    reply = await reply_to(
+        answering(head("200 OK", "X-Request-Id: r-1", f"Content-Length: {len(body)}") + body)
+    )
+    assert isinstance(reply, Answered)
+    assert reply.request_id == "r-1"
+    assert reply.usage.input_tokens == 3
+    assert reply.body == rb'{"t":"\u00e9","usage":{"prompt_tokens":3}}'
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_refused_and_never_followed(status: int) -> None:
+    async with ScriptedEngine(answering(OK)) as other:
+        location = f"Location: {other.url}"
+        reply = await reply_to(answering(head(f"{status} Moved", location, "Content-Length: 0")))
+        assert isinstance(reply, Refused)
+        assert reply.status == status
+        assert other.requests == []
+
+
+async def test_an_overloaded_engine_says_for_how_long() -> None:
+    reply = await reply_to(answering(head("429 Busy", "Retry-After: 7", "Content-Length: 0")))
+    assert reply == Overloaded(429, b'""', 7.0)
+
+
+async def test_gzip_that_nobody_asked_for_is_undone() -> None:
+    body = gzip.compress(b'{"ok":true}')
+    framed = head("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(body)}") + body
+    reply = await reply_to(answering(framed))
+    assert isinstance(reply, Answered)
+    assert reply.body == b'{"ok":true}'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(b'"' + b"x" * 10_000_000 + b'"')),
+        ("gzip", gzip.compress(b'{"ok":true}')[:-9]),
+        ("gzip", b'{"ok":true}'),
+        ("br", b'{"ok":true}'),
+    ],
+    ids=["bomb", "cut", "a lie", "unknown"],
+)
+async def test_an_encoding_that_cannot_be_undone_is_no_json(encoding: str, body: bytes) -> None:
+    framed = head("200 OK", f"Content-Encoding: {encoding}", f"Content-Length: {len(body)}") + body
+    reply = await reply_to(answering(framed), max_reply_bytes=1_000_000)
+    assert isinstance(reply, Broken)
+    assert reply.kind == "not_json"
+
+
+# nothing was sent
+
+
+async def test_a_refused_connection_is_unreachable() -> None:
+    transport = transport_to("http://user:hunter2@127.0.0.1:1/v1", key="secret")
+    reply = await transport.send(CALL)
+    assert isinstance(reply, Unreachable)
+    assert "127.0.0.1:1" in reply.message
+    assert "refused" in reply.message.lower()
+    assert "hunter2" not in reply.message
+    assert "secret" not in reply.message
+
+
+async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
+    reply = await transport_to("http://engine.invalid/v1").send(CALL)
+    assert isinstance(reply, Unreachable)
+    assert "engine.invalid" in reply.message
+
+
+async def test_a_server_without_tls_is_unreachable_over_https() -> None:
+    async def garble(connection: Connection) -> None:
+        await connection.reader.read(100)
+        await connection.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with ScriptedEngine(garble) as server:
+        reply = await transport_to(server.url.replace("http:", "https:")).send(CALL)
+    assert isinstance(reply, Unreachable)
+
+
+async def test_a_connection_that_is_never_made_is_unreachable() -> None:
+    with socket.socket() as listener, socket.socket() as filler:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filler.connect(listener.getsockname())
+        with socket.socket() as extra:
+            extra.setblocking(False)
+            extra.connect_ex(listener.getsockname())
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+            transport = transport_to(url, timeout_seconds=0.5)
+            reply = await transport.send(Call("/v1/ocr", BODY, 0.5))
+    assert isinstance(reply, Unreachable)
+
+
+# sent and lost
+
+
+@pytest.mark.parametrize(
+    ("pieces", "how"),
+    [
+        ([], "FIN"),
+        ([], "RST"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Le"], "FIN"),
+        ([head("200 OK", "Content-Length: 50"), b'{"ok":true}'], "FIN"),
+        ([head("200 OK", "Content-Length: 50"), b'{"ok":true}'], "RST"),
+        ([head("200 OK", "Transfer-Encoding: chunked"), b'b\r\n{"ok":true}\r\n'], "FIN"),
+        ([head("200 OK", "Transfer-Encoding: chunked"), b'ff\r\n{"ok":true}'], "RST"),
+        ([head("200 OK", "Transfer-Encoding: chunked"), b'zz\r\n{"ok":true}\r\n0\r\n\r\n'], "FIN"),
+        ([head("200 OK", "Content-Length: 200000"), b"x" * 100_000], "RST"),
+    ],
+    ids=[
+        "closed before the head",
+        "reset before the head",
+        "closed in the head",
+        "closed in the body",
+        "reset in the body",
+        "chunks without an end",
+        "reset in a chunk",
+        "chunks that are none",
+        "reset in a long body",
+    ],
+)
+async def test_a_lost_answer_is_a_reset_and_is_not_sent_again(
+    pieces: list[bytes], how: str
+) -> None:
+    async with engine(answering(*pieces, close=True, reset=how == "RST")) as (server, transport):
+        reply = await transport.send(CALL)
+        assert isinstance(reply, Broken)
+        assert reply.kind == "reset"
+        assert len(server.requests) == 1
+        assert server.connections == 1
+
+
+async def test_a_kept_connection_that_breaks_under_a_call_does_not_send_it_twice() -> None:
+    async def one_answer_then_close(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(OK)
+        await connection.request()
+
+    async with engine(one_answer_then_close) as (server, transport):
+        for _ in range(20):
+            assert isinstance(await transport.send(CALL), Answered)
+            reply = await transport.send(CALL)
+            assert isinstance(reply, Broken)
+            assert reply.kind == "reset"
+        assert len(server.requests) == 40
+
+
+async def test_a_connection_closed_while_idle_costs_no_call() -> None:
+    closed = asyncio.Event()
+
+    async def answer_then_close(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(OK)
+        connection.writer.close()
+        await connection.writer.wait_closed()
+        closed.set()
+
+    async with engine(answer_then_close) as (server, transport):
+        for _ in range(10):
+            closed.clear()
+            assert isinstance(await transport.send(CALL), Answered)
+            await closed.wait()
+            await asyncio.sleep(0.01)  # the FIN reaches the client's pool through the kernel
+        assert len(server.requests) == 10
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"hello there\r\n\r\n",
+        b'{"ok":true}',
+        head("099 What"),
+        head("200 OK", "X: " + "a" * 900_000),
+    ],
+    ids=["garbage", "no head", "odd status", "huge header"],
+)
+async def test_what_is_no_http_is_told_from_a_lost_connection(answer: bytes) -> None:
+    reply = await reply_to(answering(answer, close=True))
+    assert isinstance(reply, Broken)
+    assert reply.kind == "not_json"
+
+
+# time
+
+
+async def test_an_engine_that_never_answers_times_out() -> None:
+    async def silent(connection: Connection) -> None:
+        await connection.request()
+        await gone(connection)
+
+    async with engine(silent) as (server, transport):
+        reply = await transport.send(Call("/v1/ocr", BODY, 0.1))
+        assert isinstance(reply, Broken)
+        assert reply.kind == "timeout"
+        await asyncio.wait_for(server.lost.wait(), 5)
+
+
+async def test_a_dripping_answer_times_out_as_a_whole() -> None:
+    async def drip(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(head("200 OK", "Content-Length: 100000"))
+        while True:
+            await connection.write(b" ")
+            await asyncio.sleep(0.01)
+
+    async with engine(drip) as (server, transport):
+        reply = await transport.send(Call("/v1/ocr", BODY, 0.2))
+        assert isinstance(reply, Broken)
+        assert reply.kind == "timeout"
+        await asyncio.wait_for(server.lost.wait(), 5)
+
+
+async def test_waiting_for_room_is_no_timeout_of_the_engine() -> None:
+    body = b'"' + b"x" * 300_000 + b'"'
+    budget = ByteBudget(10)
+    framed = head("200 OK", f"Content-Length: {len(body)}") + body
+    async with engine(answering(framed), budget=budget) as (_, transport):
+        first = await transport.send(Call("/v1/ocr", BODY, 0.2))
+        assert isinstance(first, Answered)
+        second = asyncio.create_task(transport.send(Call("/v1/ocr", BODY, 0.2)))
+        done, _ = await asyncio.wait({second}, timeout=0.6)
+        assert not done
+        budget.release(first.held_bytes)
+        assert isinstance(await second, Answered)
+
+
+# cancelling
+
+
+async def test_a_cancelled_call_drops_its_connection() -> None:
+    asked = asyncio.Event()
+
+    async def silent(connection: Connection) -> None:
+        await connection.request()
+        asked.set()
+        await gone(connection)
+
+    budget = ByteBudget(1_000)
+    async with engine(silent, budget=budget) as (server, transport):
+        call = asyncio.create_task(transport.send(CALL))
+        await asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(server.lost.wait(), 5)
+    assert budget.spent_bytes == 0
+
+
+async def test_a_cancelled_calls_answer_never_goes_to_another() -> None:
+    async def echo_late(connection: Connection) -> None:
+        while True:
+            _, body = await connection.request()
+            await asyncio.sleep(0.002)
+            await connection.write(head("200 OK", f"Content-Length: {len(body)}") + body)
+
+    async with engine(echo_late) as (_, transport):
+
+        async def ask(n: int) -> None:
+            body = b'{"n":%d}' % n
+            call = asyncio.create_task(transport.send(Call("/v1/ocr", body, 10)))
+            if n % 3:
+                await asyncio.sleep(0.0005 * (n % 9))
+                call.cancel()
+            try:
+                reply = await call
+            except asyncio.CancelledError:
+                return
+            assert isinstance(reply, Answered)
+            assert reply.body == body
+
+        for start in range(0, 400, 20):
+            await asyncio.gather(*(ask(n) for n in range(start, start + 20)))
+
+
+async def test_a_cancelled_reader_gives_its_bytes_back() -> None:
+    started = asyncio.Event()
+
+    async def half(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(head("200 OK", "Content-Length: 400000") + b"x" * 300_000)
+        started.set()
+        await gone(connection)
+
+    budget = ByteBudget(1_000_000)
+    async with engine(half, budget=budget) as (server, transport):
+        call = asyncio.create_task(transport.send(CALL))
+        await started.wait()
+        await until(lambda: budget.spent_bytes)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(server.lost.wait(), 5)
+    assert budget.spent_bytes == 0
+
+
+# size
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 2000002", "Transfer-Encoding: chunked"])
+async def test_too_large_an_answer_is_dropped_with_its_connection(framing: str) -> None:
+    async def flood(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(head("200 OK", framing))
+        while True:
+            await connection.write(b"%x\r\n" % 50_000 + b"1" * 50_000 + b"\r\n")
+
+    budget = ByteBudget(96_000_000)
+    async with engine(flood, budget=budget, max_reply_bytes=1_000_000) as (server, transport):
+        reply = await transport.send(CALL)
+        assert isinstance(reply, Broken)
+        assert reply.kind == "too_large"
+        assert "1 MB" in reply.message
+        await asyncio.wait_for(server.lost.wait(), 5)
+    assert budget.spent_bytes == 0
+
+
+async def test_reading_pauses_while_the_budget_is_spent() -> None:
+    sent = 0
+
+    async def flood(connection: Connection) -> None:
+        nonlocal sent
+        await connection.request()
+        await connection.write(head("200 OK", "Content-Length: 30000002") + b'"')
+        for _ in range(300):
+            await connection.write(b"x" * 100_000)
+            sent += 100_000
+        await connection.write(b'"')
+
+    budget = ByteBudget(1_000_000)
+    async with engine(flood, budget=budget) as (_, transport):
+        blocker = asyncio.create_task(transport.send(CALL))
+        await until(lambda: budget.spent_bytes > budget.limit_bytes)
+        waiting = asyncio.create_task(transport.send(CALL))
+        first = await blocker
+        assert isinstance(first, Answered)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.05)
+        assert sent < 45_000_000
+        assert not waiting.done()
+        budget.release(first.held_bytes)
+        assert isinstance(await waiting, Answered)
+
+
+async def test_a_connection_that_had_to_wait_for_room_is_used_again() -> None:
+    body = b'"' + b"x" * 300_000 + b'"'
+    budget = ByteBudget(10)
+    framed = head("200 OK", f"Content-Length: {len(body)}") + body
+    async with engine(answering(framed), budget=budget) as (server, transport):
+        first = await transport.send(CALL)
+        assert isinstance(first, Answered)
+        waiting = asyncio.create_task(transport.send(CALL))
+        await until(lambda: len(server.requests) == 2)
+        budget.release(first.held_bytes)
+        second = await waiting
+        assert isinstance(second, Answered)
+        budget.release(second.held_bytes)
+        assert isinstance(await transport.send(CALL), Answered)
+        assert server.connections == 1
+
+
+async def test_an_early_refusal_of_a_large_body_is_heard() -> None:
+    async def refuse_early(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        answer = b'{"detail":"too long"}'
+        await connection.write(head("413 Too Large", f"Content-Length: {len(answer)}") + answer)
+        while await connection.reader.read(65536):
+            pass
+
+    async with engine(refuse_early) as (server, transport):
+        reply = await transport.send(Call("/v1/ocr", b'"' + b"x" * 5_000_000 + b'"', 20))
+        assert isinstance(reply, Refused)
+        assert (reply.status, reply.message) == (413, "too long")
+        assert isinstance(await transport.send(CALL), Refused)
+        assert server.connections == 2
+
+
+# models
+
+
+def listing(status: str, body: bytes) -> Script:
+    return answering(head(status, f"Content-Length: {len(body)}") + body)
+
+
+async def test_models_are_asked_for_with_the_key() -> None:
+    script = listing("200 OK", b'{"object":"list","data":[{"id":"a"},{"id":"b"}]}')
+    async with engine(script, key="secret") as (server, transport):
+        assert await transport.models() == ("a", "b")
+    sent = server.requests[0][0].lower()
+    assert sent.startswith(b"get /v1/models http/1.1\r\n")
+    assert b"authorization: bearer secret" in sent
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (listing("401 Unauthorized", b'{"error":{"message":"bad key"}}'), "refuses our key"),
+        (listing("404 Not Found", b"404 page not found"), "no list of models"),
+        (listing("503 Loading", b'{"error":{"message":"Loading model"}}'), "Loading model"),
+        (listing("200 OK", b"<html>hello</html>"), "not with a list"),
+        (listing("302 Found", b""), "redirects"),
+        (answering(b"SSH-2.0-OpenSSH\r\n"), "HTTP/1.1"),
+        (answering(close=True), "lost"),
+    ],
+)
+async def test_an_engine_without_models_says_why(script: Script, says: str) -> None:
+    async with engine(script, key="secret") as (_, transport):
+        with pytest.raises(EngineDown, match=says) as down:
+            await transport.models()
+    assert "secret" not in str(down.value)
+
+
+async def test_an_engine_that_is_not_there_is_down() -> None:
+    with pytest.raises(EngineDown, match="refused"):
+        await transport_to("http://127.0.0.1:1/v1").models()
