@@ -77,15 +77,15 @@ class Process:
 
     def start(self, pattern: str, seconds: float = 30.0) -> re.Match[str]:
         """Start it and wait for a line of its output that matches."""
-        errors = self.log.open("a") if self.log else subprocess.DEVNULL
-        self.popen = subprocess.Popen(
-            [sys.executable, *self.arguments],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **self.environment},
-        )
+        with (self.log or Path(os.devnull)).open("a") as errors:
+            self.popen = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, **self.environment},
+            )
         assert self.popen.stdout is not None
         deadline = time.monotonic() + seconds
         for line in self.popen.stdout:
@@ -245,6 +245,11 @@ class Sim:
 
     def calls(self) -> dict[str, Any]:
         return dict(self.http.call("GET", "/sim/calls", timeout=60).json())
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.http.call("GET", "/health", timeout=2.0).status == 200
+        return False
 
     def stop(self) -> None:
         self.process.kill()

@@ -48,6 +48,7 @@ class Dispatcher:
         self._clock, self._may_send, self._on_line = clock, may_send, on_line
         self._released = released
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self.closing = False
         """Set before `run` is cancelled, so that no sender takes that for one call's end."""
 
@@ -102,17 +103,18 @@ class Dispatcher:
         moments = [m for m in (self.pool.wakes_at(), link.gate.opens_at(now)) if m is not None]
         if not moments:
             return
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.001, min(moments) - now)
-        if (
-            self._alarm is None
-            or self._alarm.cancelled()
-            or self._alarm.when() > at
-            or (self._alarm.when() <= loop.time())
-        ):
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = loop.call_at(at, self.ring)
+        at = min(moments)
+        if self._alarm is not None:
+            if self._alarm_at <= at:
+                return
+            self._alarm.cancel()
+        self._alarm_at = at
+        wait = max(0.001, at - now)
+        self._alarm = asyncio.get_running_loop().call_later(wait, self._alarm_rings)
+
+    def _alarm_rings(self) -> None:
+        self._alarm = None
+        self.ring()
 
     async def _attempt(self, link: Link, line: OpenLine) -> None:
         shard, gate = line.shard, link.gate

@@ -82,8 +82,8 @@ def test_a_key_revoked_for_a_while_fails_no_line(rig: Rig) -> None:
     rig.sim.control(key="another")
     eventually(lambda: rig.reason(job) == "engine_down", 20, "the reason")
     asked = rig.sim.calls()["total"]
-    time.sleep(8)
-    assert rig.sim.calls()["total"] - asked < 30, "an engine that refuses our key is hammered"
+    time.sleep(60)
+    assert rig.sim.calls()["total"] - asked < 90, "an engine that refuses our key is hammered"
     assert rig.serve.job(job)["failed_requests"] == 0
     rig.sim.control(key="sesame")
     rig.assert_all_answered(job, 3000)
@@ -105,7 +105,7 @@ def test_a_proxys_502_page_fails_no_line(rig: Rig) -> None:
     eventually(lambda: rig.done(job) > 100, 20, "progress")
     rig.sim.control(status=502)
     eventually(lambda: rig.reason(job) == "engine_down", 20, "the reason")
-    time.sleep(10)
+    time.sleep(30)
     assert rig.serve.job(job)["failed_requests"] == 0
     rig.sim.control(status=0)
     rig.assert_all_answered(job, 3000)
@@ -142,12 +142,13 @@ def test_a_line_that_crashes_the_engine_each_time_fails_alone(rig: Rig) -> None:
     texts[77] = "!fault:crash"
     job = rig.job_of(texts)
     rig.assert_only_failed(job, 200, {77: "connection_lost"}, 120)
+    eventually(rig.sim.answers, 10, "the crashed engine to listen again")
     assert rig.sim.calls()["by_id"]["line-77"] <= 6
 
 
 def test_answers_that_are_no_json_or_cut_fail_their_own_lines_only(rig: Rig) -> None:
     texts = ["question"] * 60
-    texts[3], texts[30], texts[31] = "!fault:notjson", "!fault:cut", "!fault:notjson*2"
+    texts[3], texts[30], texts[31] = "!fault:notjson", "!fault:cut", "!fault:notjson*1"
     job = rig.job_of(texts)
     rig.assert_only_failed(job, 60, {3: "not_json", 30: "connection_lost"}, 120)
 
