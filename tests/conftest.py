@@ -1,6 +1,7 @@
 """What all tests share: crash tests and timings run while no other test does.
 
-With several pytest workers, a `serial` test (marked so, or below tests/crash) holds a lock
+The tests of one file stay together, so that they share what they start. With several pytest
+workers, a `serial` test (marked so, or below tests/crash) holds a lock
 alone, every other test holds it together with others. A gate in front of the lock keeps a
 waiting serial test from being overtaken for ever.
 """
@@ -23,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERIAL_FOLDERS & set(item.path.relative_to(Path(__file__).parent).parts):
             item.add_marker(pytest.mark.serial)
-        if item.get_closest_marker("serial"):
-            item.add_marker(pytest.mark.xdist_group("serial"))
+        serial = item.get_closest_marker("serial") is not None
+        item.add_marker(pytest.mark.xdist_group("serial" if serial else str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -159,6 +159,22 @@ def test_a_killed_serve_leaves_no_process_and_the_next_one_goes_on(tmp_path: Pat
     assert serve.stop() == 0
 
 
+def test_it_goes_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "batchmill", "serve", "--port", "0", "--data", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as popen:
+        assert popen.stdout is not None
+        popen.stdout.close()
+        lock = tmp_path / "serve.lock"
+        eventually(lambda: len(descendants(popen.pid)) == 2 and lock.exists(), 20, "its children")
+        eventually((tmp_path / "ledger.sqlite-wal").exists, 20, "a ledger in use")
+        with pytest.raises(subprocess.TimeoutExpired):
+            popen.wait(2)
+        popen.terminate()
+        _, errors = popen.communicate(timeout=15)
+        assert popen.returncode == 0
+        assert b"Traceback" not in errors
+
+
 def test_an_unwritable_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refusal("--data", str(tmp_path / "file" / "data"))
@@ -257,6 +273,15 @@ def test_a_wrong_command_line_is_exit_code_2_and_no_traceback(arguments: tuple[s
     assert done.returncode == 2
     assert done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_another_system_than_linux_is_one_line() -> None:
+    code = "import sys; sys.platform = 'darwin'; from batchmill.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines() == [
+        "batchmill: needs Linux, and this is darwin; a container will do"
+    ]
 
 
 def test_version_is_the_package_version() -> None:

@@ -45,7 +45,7 @@ def make_layout(data: Path) -> None:
 @contextmanager
 def locked(data: Path) -> Iterator[None]:
     """Hold the directory for this process. Raises `ConfigError` while another `serve` does."""
-    lock = os.open(data / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _opened(data, "serve.lock")
     try:
         if not _taken(lock):
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -62,7 +62,7 @@ async def children_lock(data: Path, seconds: float) -> int:
 
     Raises `ConfigError` if they are not within that time. The caller closes it.
     """
-    lock = os.open(data / "children.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _opened(data, "children.lock")
     try:
         async with asyncio.timeout(seconds):
             while not _taken(lock):  # noqa: ASYNC110 - nobody tells when a lock is let go
@@ -73,6 +73,13 @@ async def children_lock(data: Path, seconds: float) -> int:
             data, f"{data} is still used by processes of an earlier batchmill serve; end them first"
         ) from None
     return lock
+
+
+def _opened(data: Path, name: str) -> int:
+    try:
+        return os.open(data / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise _unusable(data, f"{data / name} cannot be opened: {e.strerror}") from e
 
 
 def _taken(lock: int) -> bool:

@@ -12,7 +12,6 @@ import importlib.util
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,8 +43,6 @@ _POLL_SECONDS: Final = 0.05
 def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Run until a signal says stop; the exit code. Raises `ConfigError` or `LedgerError` where it
     cannot begin."""
-    if sys.platform != "linux":
-        raise ConfigError([Problem("serve", f"needs Linux, not {sys.platform}; use a container")])
     _check_extras(settings.engines)
     make_layout(settings.data)
     with locked(settings.data):

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 cannot begin (a bad setting, flag or place), 130
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +57,7 @@ def serve(
     Every setting can also stand in the TOML file, or in the environment as BATCHMILL_NAME;
     flags win over both. See docs/settings.md.
     """
-    from batchmill.app.serve import serve as run  # noqa: PLC0415 - the other commands start faster
+    from batchmill.app.serve import serve as run_all  # noqa: PLC0415 - other commands start faster
     from batchmill.telemetry import configure_logs  # noqa: PLC0415
 
     settings = load(
@@ -71,7 +72,13 @@ def serve(
         }
     )
     configure_logs("serve")
-    raise typer.Exit(run(settings, lambda line: print(line, flush=True)))  # noqa: T201 - its output
+    raise typer.Exit(run_all(settings, _say))
+
+
+def _say(line: str) -> None:
+    """A line on standard output, for as long as somebody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        typer.echo(line)
 
 
 @app.command()
@@ -80,8 +87,8 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def main() -> None:
-    """Run the command line; what the `batchmill` script calls."""
+def run() -> None:
+    """Run one command and leave with its exit code."""
     try:
         app(standalone_mode=True)
     except ConfigError as e:
