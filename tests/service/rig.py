@@ -14,6 +14,8 @@ from fastapi import FastAPI
 
 from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import ManualClock
+from batchmill.core.chores import Chores
+from batchmill.core.lines import LineRules
 from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
 from batchmill.dialects import ROUTERS
@@ -124,6 +126,12 @@ class Rig:
                 first += len(some)
         await self.ledger.plan(lease, Plan(tuple(shards), first))
         return lease.job
+
+    async def validate(self, owner: Owner) -> None:
+        """Validate the next job as a worker does."""
+        lease, job = await self._chore(owner, Kind.VALIDATE)
+        rules = LineRules(can_serve=self.catalogue.can_serve)
+        await Chores(self.ledger, self.blobs, rules, 0.0).run(lease, job)
 
     async def refuse(self, owner: Owner, errors: Sequence[LineError], total: int) -> None:
         lease, _ = await self._chore(owner, Kind.VALIDATE)

@@ -211,15 +211,13 @@ class Form:
 
     def _begin_file(self, options: Mapping[bytes, bytes]) -> None:
         if self.filename is not None:
-            raise InvalidInput("The form has two parts named `file`.", param="file")
+            raise _malformed("The form has two parts named `file`.", "file")
         if b"filename" not in options:
-            raise InvalidInput(
-                "The part named `file` must have a filename, as a file has.", param="file"
-            )
+            raise _malformed("The part named `file` must have a filename, as a file has.", "file")
         transfer = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
         if transfer not in {b"binary", b"8bit", b"7bit"}:
-            raise InvalidInput(
-                "The file must be sent as it is, without a content-transfer-encoding.", param="file"
+            raise _malformed(
+                "The file must be sent as it is, without a content-transfer-encoding.", "file"
             )
         self.filename = plain_filename(options[b"filename"].decode(errors="replace"))
         self.mimetype, _ = _media_type(self._headers.get(b"content-type", b""))
@@ -230,9 +228,7 @@ class Form:
             return
         self._text += data[start:end]
         if len(self._text) > MAX_FIELD_BYTES:
-            raise InvalidInput(
-                f"The field is longer than {MAX_FIELD_BYTES} bytes.", param=self._name[:64]
-            )
+            raise _malformed(f"The field is longer than {MAX_FIELD_BYTES} bytes.", self._name)
 
     def _end_part(self) -> None:
         if not self._in_file:
@@ -240,11 +236,11 @@ class Form:
 
     def _end_field(self) -> None:
         if self._name in self.fields:
-            raise InvalidInput("The field stands twice.", param=self._name[:64])
+            raise _malformed("The field stands twice.", self._name)
         try:
             self.fields[self._name] = self._text.decode()
         except UnicodeDecodeError as e:
-            raise InvalidInput("The field is not UTF-8.", param=self._name[:64]) from e
+            raise _malformed("The field is not UTF-8.", self._name) from e
 
     def _on_end(self) -> None:
         self._ended = True
@@ -276,5 +272,7 @@ def _media_type(raw: bytes) -> tuple[str | None, Mapping[bytes, bytes]]:
     return kind.decode("latin-1")[:100] or None, options
 
 
-def _malformed(message: str) -> InvalidInput:
-    return InvalidInput(message, code="invalid_form")
+def _malformed(message: str, field_name: str | None = None) -> InvalidInput:
+    return InvalidInput(
+        message, param=None if field_name is None else field_name[:64], code="invalid_form"
+    )

@@ -1,0 +1,185 @@
+"""What only a real connection shows: bodies cut, stalled or refused while they are being sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from batchmill.core.submit import Limits
+from tests.service.forms import BOUNDARY, file_part, form
+from tests.service.rig import BODY, Rig, lines, open_rig
+
+FORM = f"content-type: multipart/form-data; boundary={BOUNDARY}"
+
+
+@asynccontextmanager
+async def serving(root: Path, **rules: Any) -> AsyncIterator[tuple[Rig, int]]:
+    """The rig behind a real server on a free port."""
+    async with open_rig(root, **rules) as rig:
+        listener = socket.create_server(("127.0.0.1", 0))
+        assert rig.app is not None
+        config = uvicorn.Config(
+            rig.app, http="httptools", log_config=None, timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=[listener]))
+            try:
+                yield rig, listener.getsockname()[1]
+            finally:
+                server.should_exit = True
+
+
+class Wire:
+    """One connection, spoken by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> Wire:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def ask(self, head: str, body: bytes = b"") -> None:
+        await self.send(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        first, *rest = head.strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in rest)
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return int(first.split()[1]), headers, body
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+def post(length: int | None, *headers: str, path: str = "/v1/files") -> str:
+    size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    return "\n".join((f"POST {path} HTTP/1.1", "host: 127.0.0.1", size, *headers))
+
+
+async def test_a_client_that_sends_all_before_it_reads_can_read_a_413(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits=Limits(file_bytes=1_000_000)) as (rig, port):
+        body = form(file_part(b"{}\n" + b" " * 20_000_000))
+        for announced in (len(body), None):
+            wire = await Wire.to(port)
+            await wire.ask(post(announced, FORM))
+            for at in range(0, len(body), 1_000_000):
+                piece = body[at : at + 1_000_000]
+                size = b"" if announced else f"{len(piece):x}\r\n".encode()
+                await wire.send(size + piece + (b"" if announced else b"\r\n"))
+            if not announced:
+                await wire.send(b"0\r\n\r\n")
+            status, headers, content = await wire.answer()
+            assert (status, json.loads(content)["code"]) == (413, "file_too_large")
+            assert headers["connection"] == "close"
+            assert await wire.reader.read() == b""
+            await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_a_refused_key_is_read_after_the_whole_body_was_sent(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        await rig.key("a", "right-key")
+        body = form(file_part(b"{}\n" + b" " * 5_000_000))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM), body)
+        assert (await wire.answer())[0] == 401
+        await wire.close()
+
+
+async def test_a_chunked_upload_without_length_arrives_whole(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        content = lines(1000)
+        wire = await Wire.to(port)
+        await wire.ask(post(None, FORM))
+        body = form(file_part(content))
+        for at in range(0, len(body), 777):
+            piece = body[at : at + 777]
+            await wire.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        await wire.send(b"0\r\n\r\n")
+        status, _, answer = await wire.answer()
+        file = json.loads(answer)
+        assert (status, file["num_lines"], file["bytes"]) == (200, 1000, len(content))
+        await wire.ask(f"GET /v1/files/{file['id']}/content HTTP/1.1\nhost: localhost")
+        assert (await wire.answer())[2] == content
+        await wire.close()
+        assert len(rig.stored_files()) == 1
+
+
+async def test_nothing_is_left_when_a_client_leaves_in_the_middle(tmp_path: Path) -> None:
+    async with serving(tmp_path, idle_seconds=5.0) as (rig, port):
+        body = form(file_part(lines(50_000)))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM), body[: len(body) // 2])
+        await _until(lambda: len(rig.stored_files()) == 1)
+        wire.writer.transport.abort()
+        await _until(lambda: rig.stored_files() == [])
+        assert (await rig.get("/v1/files"))["total"] == 0
+
+
+async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    async with serving(tmp_path, idle_seconds=0.1) as (rig, port):
+        body = form(file_part(lines(10)))
+        for path, headers in (("/v1/files", FORM), ("/v1/batch/jobs", "x: y")):
+            wire = await Wire.to(port)
+            await wire.ask(post(len(body), headers, path=path), body[:100])
+            status, _, content = await wire.answer()
+            assert (status, json.loads(content)["code"]) == (408, "request_timeout")
+            await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_requests_without_a_body_may_say_anything_about_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        job = await rig.create(requests=[{"body": BODY}])
+        wire = await Wire.to(port)
+        odd = "content-type: application/octet-stream"
+        for head in (
+            f"GET /v1/batch/jobs/{job['id']} HTTP/1.1\nhost: localhost\n{odd}",
+            "GET /v1/files HTTP/1.1\nhost: localhost\ncontent-type: application/json",
+            post(0, odd, path=f"/v1/batch/jobs/{job['id']}/cancel"),
+            f"DELETE /v1/batch/jobs/{job['id']} HTTP/1.1\nhost: localhost\n{odd}",
+        ):
+            await wire.ask(head)
+            assert (await wire.answer())[0] == 200
+        await wire.close()
+
+
+async def test_a_raw_address_beyond_ascii_is_a_4xx(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, port):
+        for path in ("/v1/files/é", "/v1/files?search=é", "/v1/files/%zz", "/v1/files?a=%"):
+            wire = await Wire.to(port)
+            await wire.ask(f"GET {path} HTTP/1.1\nhost: localhost\nconnection: close")
+            answer = await wire.reader.read()
+            assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200")), (path, answer[:200])
+            await wire.close()
+
+
+async def test_a_reader_that_leaves_a_download_hurts_nobody(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        file = await rig.upload(b"{}\n" + b" " * 30_000_000)
+        wire = await Wire.to(port)
+        await wire.ask(f"GET /v1/files/{file['id']}/content HTTP/1.1\nhost: localhost")
+        await wire.reader.readexactly(10_000)
+        wire.writer.transport.abort()
+        assert (await rig.get(f"/v1/files/{file['id']}"))["bytes"] == 30_000_003
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
