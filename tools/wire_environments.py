@@ -93,6 +93,7 @@ def _run(*command: str) -> None:
 
 
 def main() -> int:
+    """Set up what the command line names, or everything."""
     pythons, nodes = names()
     wanted = sys.argv[1:] or (pythons + nodes)
     for name in wanted:
