@@ -40,7 +40,7 @@ _BINARY: dict[str, Any] = {
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {**_BINARY, "description": "The whole file"},
     206: {**_BINARY, "description": "The range that was asked for"},
-    **error_responses(404, 416, 422, 500),
+    **error_responses(404, 416, 500),
 }
 _HEADERS: dict[int | str, dict[str, Any]] = {
     status: {"description": told["description"]} for status, told in _CONTENT.items()
@@ -50,7 +50,7 @@ _HEADERS: dict[int | str, dict[str, Any]] = {
 @router.post(
     "",
     response_model=FileDetails,
-    responses=error_responses(400, 408, 413, 415, 422),
+    responses=error_responses(408, 413, 415),
     openapi_extra={"requestBody": FORM_SCHEMA},
 )
 async def upload_file(request: Request, services: Wired, caller: CallerOf) -> Response:
@@ -63,7 +63,7 @@ async def upload_file(request: Request, services: Wired, caller: CallerOf) -> Re
     return json_reply(file_object(await services.ledger.add_file(file), services.rules))
 
 
-@router.get("", response_model=FileList, responses=error_responses(422))
+@router.get("", response_model=FileList, responses=error_responses())
 async def list_files(
     services: Wired,
     caller: CallerOf,
@@ -129,7 +129,7 @@ async def download_file(
     return await content(request, services, await _find(file_id, services, caller))
 
 
-@router.get("/{file_id}/url", response_model=SignedUrl, responses=error_responses(404, 422))
+@router.get("/{file_id}/url", response_model=SignedUrl, responses=error_responses(404))
 async def get_signed_url(
     request: Request,
     file_id: str,

@@ -142,7 +142,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer beside its success, for the OpenAPI document."""
     return {
         status: {"model": ErrorBody, "description": _DESCRIPTIONS[status]}
-        for status in sorted({401, 403, 503, *statuses})
+        for status in sorted({400, 401, 403, 422, 503, *statuses})
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
@@ -20,6 +20,7 @@ PROBE = BlobName("probe/ready")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 router = APIRouter(tags=["Server"])
+_BAD_ADDRESS: dict[int | str, dict[str, Any]] = {400: error_responses()[400]}
 
 
 class Health(BaseModel):
@@ -32,6 +33,11 @@ class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
     ledger: str
     storage: str
+
+
+class Bounds(BaseModel):
+    min: int
+    max: int
 
 
 class LimitsObject(BaseModel):
@@ -48,21 +54,23 @@ class LimitsObject(BaseModel):
     outputs_bytes: int
     metadata_key_characters: int = 32
     metadata_value_characters: int = 512
-    timeout_hours: tuple[int, int] = (1, 168)
-    window_seconds: tuple[int, int] = (MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS)
-    priority: tuple[int, int] = (-MAX_PRIORITY, MAX_PRIORITY)
+    timeout_hours: Bounds = Bounds(min=1, max=168)
+    window_seconds: Bounds = Bounds(min=MIN_WINDOW_SECONDS, max=MAX_WINDOW_SECONDS)
+    priority: Bounds = Bounds(min=-MAX_PRIORITY, max=MAX_PRIORITY)
     keep_uploads_seconds: int
     keep_results_seconds: int
     endpoints: list[str]
 
 
-@router.get("/healthz", response_model=Health)
+@router.get("/healthz", response_model=Health, responses=_BAD_ADDRESS)
 async def healthz() -> Response:
     """Whether this process answers."""
     return json_reply(Health())
 
 
-@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz", response_model=Readiness, responses={503: {"model": Readiness}, **_BAD_ADDRESS}
+)
 async def readyz(services: Wired) -> Response:
     """Whether the ledger answers and the storage can be written."""
     ledger, storage = await _ledger_state(services), await _storage_state(services)

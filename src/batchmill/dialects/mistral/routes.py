@@ -52,7 +52,7 @@ _CREATE: dict[str, Any] = {
 }
 
 
-@router.get("", response_model=BatchJobList, responses=error_responses(422))
+@router.get("", response_model=BatchJobList, responses=error_responses())
 async def list_batch_jobs(
     request: Request,
     services: Wired,
@@ -92,7 +92,7 @@ async def list_batch_jobs(
 @router.post(
     "",
     response_model=BatchJob,
-    responses=error_responses(400, 404, 408, 413, 415, 422),
+    responses=error_responses(404, 408, 413, 415),
     openapi_extra=_CREATE,
 )
 async def create_batch_job(request: Request, services: Wired, caller: CallerOf) -> Response:
@@ -113,7 +113,7 @@ async def create_batch_job(request: Request, services: Wired, caller: CallerOf) 
     return json_reply(await _shown(services, job))
 
 
-@router.get("/{job_id}", response_model=BatchJob, responses=error_responses(404, 422, 500))
+@router.get("/{job_id}", response_model=BatchJob, responses=error_responses(404, 500))
 async def get_batch_job(
     job_id: str,
     services: Wired,
