@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test bench lint format lock needs sdks clean
+.PHONY: help demo check test bench format lock needs sdks clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
@@ -23,22 +23,15 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
-check: $(VENV)/.check lint
+check: $(VENV)/.check
 	@$(BIN)/python -m pytest tests/unit tests/meta -q
 
-test: $(VENV)/.test needs sdks lint
+test: $(VENV)/.test needs sdks
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 bench: $(VENV)/.test
 	@sh tools/test-needs.sh nginx wrk
 	@$(BIN)/python -m bench $(BENCH)
-
-lint: | $(BIN)/python
-	@test -x $(BIN)/ruff || $(MAKE) --no-print-directory $(VENV)/.check
-	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted; 'make format' mends it."; exit 1; }
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.check
 	@$(BIN)/ruff format .
