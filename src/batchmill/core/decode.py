@@ -20,6 +20,7 @@ from batchmill.model import Dialect, Job, LineError
 
 NEEDS_MESSAGES = "/v1/chat/completions"
 _SHOWN = 80
+_LONG_NUMBER = 12
 _ABSENT = Raw(b"")
 _GUARDED = (b'"custom_id"', b'"body"', b'"model"', b'"stream"')
 _EXPECTED = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -32,7 +33,6 @@ _KINDS = {
     b"n": "null",
 }
 _SPELT_OUT = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
-"""An ASCII letter or underscore written as an escape: no client does, but a key may hide so."""
 
 
 class Body(Struct, gc=False):
@@ -114,7 +114,7 @@ class LineForm:
             return False
         if self.names_url and (line.url != self.endpoint or line.method != "POST"):
             return False
-        return not self.names_model or (bool(body.model) and self.can_serve(body.model or ""))
+        return not self.names_model or (body.model is not None and self.can_serve(body.model))
 
 
 def glance(raw: bytes) -> InputLine | None:
@@ -126,18 +126,27 @@ def glance(raw: bytes) -> InputLine | None:
         return None
 
 
+def glance_all(texts: list[bytes]) -> Sequence[InputLine | None]:
+    """What `glance` says of each."""
+    try:
+        return list(map(_LINE.decode, texts))
+    except (ValueError, RecursionError):
+        return list(map(glance, texts))
+
+
 def is_plain(data: bytes, lines: Sequence[InputLine | None]) -> bool:
     """Whether the bytes of these lines are UTF-8 throughout and surely repeat none of the keys
     that must stand once; where not, `decode` judges each line."""
-    if not is_utf8(data) or _SPELT_OUT.search(data):
+    if not is_utf8(data) or _spells_out(data):
         return False
-    bodies = [line.body for line in lines if line is not None]
-    models = sum(body.model is not None for body in bodies)
-    streams = sum(body.stream is not None for body in bodies)
-    for key, expected in zip(_GUARDED, (len(lines), len(lines), models, streams), strict=True):
-        if data.count(key) != expected:
+    models = streams = 0
+    for line in lines:
+        if line is None:
             return False
-    return len(bodies) == len(lines)
+        models += line.body.model is not None
+        streams += line.body.stream is not None
+    expected = (len(lines), len(lines), models, streams)
+    return all(data.count(key) == count for key, count in zip(_GUARDED, expected, strict=True))
 
 
 def decode(raw: bytes, form: LineForm, physical: int) -> InputLine | LineError:
@@ -204,9 +213,14 @@ def _members(raw: bytes) -> dict[str, Raw]:
         raise _Bad("invalid_json_line", message) from error
 
 
+def _spells_out(data: bytes) -> bool:
+    """Whether some letter or underscore is an escape: no client writes so, but a key may hide."""
+    return b"\\" in data and b"\\u00" in data and _SPELT_OUT.search(data) is not None
+
+
 def _repeated(raw: bytes) -> str | None:
     """Which of the keys that must stand once stands more than once, as a parameter's path."""
-    if not _SPELT_OUT.search(raw) and all(raw.count(key) < 2 for key in _GUARDED):
+    if not _spells_out(raw) and all(raw.count(key) < 2 for key in _GUARDED):
         return None
     try:
         line = _pairs(raw)
@@ -307,7 +321,7 @@ def _look(body: dict[str, Raw], model: str | None) -> Body:
 def _expected(body: dict[str, Raw]) -> int | None:
     for name in _EXPECTED:
         raw = _present(body, name)
-        if raw is not None and raw.isdigit():
+        if raw is not None and raw.isdigit() and len(raw) < _LONG_NUMBER:
             return int(raw)
     return None
 

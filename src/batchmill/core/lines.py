@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import methodcaller
+from itertools import accumulate
+from operator import itemgetter, methodcaller
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from batchmill.core.plan import ShardSize
 from batchmill.errors import BlobMissing
 from batchmill.jsontext import ascii_line, is_json, json_string, without_lone_surrogates
 from batchmill.model import Shard
@@ -23,7 +23,18 @@ from batchmill.model import Shard
 BLANK = b" \t\r"
 BOM = b"\xef\xbb\xbf"
 FIRST_LINE_BYTES = 64 * 1024
+_BLANK_BYTES = frozenset(BLANK)
 _content = methodcaller("strip", BLANK)
+_first_byte = itemgetter(0)
+_with_break = (1).__add__
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSize:
+    """A shard's limits; a single line beyond `size_bytes` is a shard alone."""
+
+    lines: int = 1024
+    size_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +48,24 @@ class LineRules:
     shard: ShardSize = field(default_factory=ShardSize)
 
 
-class FoundLine(Struct, frozen=True, gc=False):
-    """A line of a file. `start` and `end` (past its line break) are in bytes, `physical` is
-    1-based. `raw` has no line break; it is empty where the line was too long to be held."""
+class Block(Struct, gc=False):
+    """Lines that stand one after the other in a file, none of them blank.
 
-    raw: bytes
-    start: int
-    end: int
-    physical: int
+    `starts` and `ends` (past the line break) are in bytes, `physicals` 1-based. A line that was
+    too long to be held has an empty text.
+    """
+
+    texts: list[bytes]
+    starts: list[int]
+    ends: list[int]
+    physicals: list[int]
+
+    def add(self, other: Block) -> None:
+        """Append the lines that follow."""
+        self.texts += other.texts
+        self.starts += other.starts
+        self.ends += other.ends
+        self.physicals += other.physicals
 
 
 class Span(Struct, frozen=True, gc=False):
@@ -90,47 +111,43 @@ class Splitter:
         self._at = 0
         self._physical = 1
 
-    def feed(self, chunk: bytes) -> list[FoundLine]:
+    def feed(self, chunk: bytes) -> Block:
         """The lines that this chunk completes."""
         if self._opening is not None:
             self._opening, chunk, self._at = _without_bom(self._opening + chunk)
-        found: list[FoundLine] = []
+        found = Block([], [], [], [])
         if self._held_bytes > self._max_line_bytes and (cut := chunk.find(b"\n") + 1):
             self._hold(chunk[: cut - 1])
             found = self._long_line(1)
             chunk = chunk[cut:]
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            block = b"".join((*self._held, chunk[:cut]))
+            pieces = b"".join((*self._held, chunk[:cut])).split(b"\n")
+            pieces.pop()  # what follows the last line break
             self._let_go()
-            found += self._cut(block)
+            found.add(self._placed(pieces))
         self._hold(chunk[cut:])
         return found
 
-    def finish(self) -> list[FoundLine]:
+    def finish(self) -> Block:
         """The last line, if the file does not end with a line break."""
         if self._opening:
             self._hold(self._opening)
         if self._held_bytes > self._max_line_bytes:
             return self._long_line(0)
-        raw = b"".join(self._held)
-        if not _content(raw):
-            return []
-        return [FoundLine(raw, self._at, self._at + len(raw), self._physical)]
-
-    def _cut(self, block: bytes) -> list[FoundLine]:
-        found: list[FoundLine] = []
-        at = self._at
-        pieces = block.split(b"\n")
-        pieces.pop()  # what follows the last line break
-        for physical, raw in enumerate(pieces, self._physical):
-            end = at + len(raw) + 1
-            if _content(raw):
-                found.append(FoundLine(raw, at, end, physical))
-            at = end
-        self._at = at
-        self._physical += len(pieces)
+        found = self._placed([b"".join(self._held)])
+        found.ends = [end - 1 for end in found.ends]
         return found
+
+    def _placed(self, pieces: list[bytes]) -> Block:
+        """Whole lines with their places."""
+        lengths = map(_with_break, map(len, pieces))
+        edges = list(accumulate(lengths, initial=self._at))
+        physicals = range(self._physical, self._physical + len(pieces))
+        self._at = edges[-1]
+        self._physical = physicals.stop
+        block = Block(pieces, edges[:-1], edges[1:], list(physicals))
+        return block if _all_begin(pieces) else _without_blanks(block)
 
     def _hold(self, piece: bytes) -> None:
         if not piece:
@@ -145,12 +162,13 @@ class Splitter:
     def _let_go(self) -> None:
         self._held, self._held_bytes, self._is_blank = [], 0, True
 
-    def _long_line(self, line_break: int) -> list[FoundLine]:
+    def _long_line(self, line_break: int) -> Block:
         start, physical, is_blank = self._at, self._physical, self._is_blank
         self._at += self._held_bytes + line_break
         self._physical += 1
         self._let_go()
-        return [] if is_blank else [FoundLine(b"", start, self._at, physical)]
+        block = Block([b""], [start], [self._at], [physical])
+        return Block([], [], [], []) if is_blank else block
 
 
 class LineCounter:
@@ -173,7 +191,7 @@ class LineCounter:
             self._keep_first(pieces)
         rest = pieces.pop()
         if pieces:
-            self._lines += sum(map(bool, map(_content, pieces)))
+            self._lines += len(pieces) if _all_begin(pieces) else _count(pieces)
             self._lines += self._has_content and not _content(pieces[0])
             self._has_content = False
         self._has_content = self._has_content or bool(_content(rest))
@@ -199,6 +217,25 @@ class LineCounter:
                 return
             if len(self._first) < FIRST_LINE_BYTES:
                 self._first = (self._first + piece).lstrip(BLANK)[:FIRST_LINE_BYTES]
+
+
+def _all_begin(pieces: list[bytes]) -> bool:
+    """Whether each begins with what cannot begin a blank line; False says nothing."""
+    return all(pieces) and _BLANK_BYTES.isdisjoint(map(_first_byte, pieces))
+
+
+def _count(pieces: list[bytes]) -> int:
+    return sum(map(bool, map(_content, pieces)))
+
+
+def _without_blanks(block: Block) -> Block:
+    kept = [n for n, text in enumerate(block.texts) if _content(text)]
+    return Block(
+        [block.texts[n] for n in kept],
+        [block.starts[n] for n in kept],
+        [block.ends[n] for n in kept],
+        [block.physicals[n] for n in kept],
+    )
 
 
 def _without_bom(opening: bytes) -> tuple[bytes | None, bytes, int]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
+from batchmill.core.lines import Block, ShardSize
 from batchmill.model import Shard
-
-
-@dataclass(frozen=True, slots=True)
-class ShardSize:
-    """A shard's limits; a single line beyond `size_bytes` is a shard alone."""
-
-    lines: int = 1024
-    size_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -34,19 +28,20 @@ class ShardCutter:
         """Whether the shard being filled has no line yet."""
         return self._count == 0
 
-    def take(self, start: int, end: int, physical: int) -> bool:
-        """Add a line to the shard being filled, or answer False: cut first, then try again.
-
-        `start` and `end` (past its line break) cut the input, `physical` is 1-based in it.
-        """
+    def take(self, block: Block, at: int) -> int:
+        """Add as many lines of the block, from place `at` on, as fit into the shard being
+        filled; the place of the first that does not. Cut there and take again."""
         if not self._count:
-            self._start, self._physical = start, physical
-        elif self._count >= self.size.lines or end - self._start > self.size.size_bytes:
-            return False
-        self._count += 1
-        self._end = end
-        self.lines += 1
-        return True
+            self._start, self._physical = block.starts[at], block.physicals[at]
+        stop = min(len(block.ends), at + self.size.lines - self._count)
+        fits = bisect_right(block.ends, self._start + self.size.size_bytes, at, stop)
+        if fits == at and not self._count:
+            fits += 1
+        if fits > at:
+            self._count += fits - at
+            self.lines += fits - at
+            self._end = block.ends[fits - 1]
+        return fits
 
     def cut(self) -> Shard:
         """The shard that has been filled; the next one begins."""

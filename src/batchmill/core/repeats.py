@@ -32,7 +32,8 @@ _BUCKET_SHIFT = 56
 class CustomIds:
     """The hashes of a job's custom_ids, of at most `max_lines` lines."""
 
-    def __init__(self, max_lines: int) -> None:
+    def __init__(self, max_lines: int, digest: Callable[[str], int] = hash) -> None:
+        self._digest = digest
         self._bits = max_lines.bit_length()
         self._mask = -1 << self._bits
         self._salt = new_id()
@@ -40,7 +41,7 @@ class CustomIds:
 
     def add(self, custom_id: str, line: int) -> None:
         """Note the custom_id of a line, by its number in the job."""
-        word = hash(self._salt + custom_id)
+        word = self._digest(self._salt + custom_id)
         self._buckets[word >> _BUCKET_SHIFT].append(word & self._mask | line)
 
     def candidates(self) -> Iterator[tuple[int, ...]]:
@@ -61,12 +62,14 @@ async def mark_repeats(
     inputs: Sequence[JobInput],
     blobs: Blobs,
     errors: ErrorTally,
+    *,
+    at_once: int = COMPARED_AT_ONCE,
 ) -> None:
     """Mark every line that repeats an earlier custom_id as bad, in its shard's order blob.
 
     One that was bad before keeps its error but loses its custom_id.
     """
-    for groups in _passes(ids.candidates()):
+    for groups in _passes(ids.candidates(), at_once):
         comparison = Comparison(groups, errors)
         for n, numbers in groupby(sorted(comparison.group_of), key=_shard_of(shards)):
             shard = shards[n]
@@ -90,13 +93,13 @@ async def _mark(
     await blobs.put_many([(name, [order.encode()])])
 
 
-def _passes(groups: Iterator[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+def _passes(groups: Iterator[tuple[int, ...]], at_once: int) -> Iterator[list[tuple[int, ...]]]:
     taken: list[tuple[int, ...]] = []
     lines = 0
     for group in groups:
         taken.append(group)
         lines += len(group)
-        if lines >= COMPARED_AT_ONCE:
+        if lines >= at_once:
             yield taken
             taken, lines = [], 0
     if taken:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance, is_plain
-from batchmill.core.lines import FoundLine, LineRules, Splitter
+from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance_all, is_plain
+from batchmill.core.lines import Block, LineRules, Splitter
 from batchmill.core.names import order_name
 from batchmill.core.order import BadLine, ShardOrder
 from batchmill.core.plan import ShardCutter
@@ -39,25 +39,18 @@ async def validate(job: Job, inputs: Sequence[JobInput], blobs: Blobs, rules: Li
     than it was.
     """
     reading = Reading(job, inputs, rules)
-    limit = f"{rules.max_lines:,}"
     for number, source in enumerate(inputs):
         reading.begin(number)
-        size_bytes = 0
-        async for chunk in blobs.read(source.blob):
-            size_bytes += len(chunk)
-            await asyncio.to_thread(reading.feed, chunk)
-            if reading.is_over_limit:
-                return _refused("too_many_tasks", f"The input has more than {limit} lines.")
-            if len(reading.orders) >= ORDERS_AT_ONCE:
-                await blobs.put_many(reading.take_orders())
-        if size_bytes != source.size_bytes:
-            raise _changed(source, size_bytes)
-        await asyncio.to_thread(reading.finish)
+        await _read(source, reading, blobs)
+        if reading.is_over_limit:
+            message = (
+                f"The input has more than {rules.max_lines:,} lines, the most a batch may have."
+            )
+            return _refused("too_many_tasks", message)
     await blobs.put_many(reading.take_orders())
     if not reading.lines:
-        return _refused(
-            "empty_file", "The input file is empty; a batch needs at least one request."
-        )
+        message = "The input file is empty; a batch needs at least one request."
+        return _refused("empty_file", message)
     await mark_repeats(job.id, reading.ids, reading.shards, inputs, blobs, reading.errors)
     return Plan(
         tuple(reading.shards),
@@ -66,6 +59,24 @@ async def validate(job: Job, inputs: Sequence[JobInput], blobs: Blobs, rules: Li
         reading.errors.total,
         reading.model,
     )
+
+
+async def _read(source: JobInput, reading: Reading, blobs: Blobs) -> None:
+    size_bytes = 0
+    async for chunk in blobs.read(source.blob):
+        size_bytes += len(chunk)
+        await asyncio.to_thread(reading.feed, chunk)
+        if reading.is_over_limit:
+            return
+        if len(reading.orders) >= ORDERS_AT_ONCE:
+            await blobs.put_many(reading.take_orders())
+    if size_bytes != source.size_bytes:
+        raise BlobMissing(
+            f"Blob {source.blob} has {size_bytes:,} bytes and should have "
+            f"{source.size_bytes:,}; it is damaged.",
+            name=source.blob,
+        )
+    await asyncio.to_thread(reading.finish)
 
 
 class Reading:
@@ -111,37 +122,53 @@ class Reading:
         orders, self.orders = self.orders, []
         return orders
 
-    def _take(self, found: list[FoundLine]) -> None:
-        lines = [glance(line.raw) for line in found]
-        is_clean = is_plain(b"\n".join([line.raw for line in found]), lines)
-        for place, line in zip(found, lines, strict=True):
-            number = self._cutter.lines
-            if number == self._rules.max_lines:
-                self.is_over_limit = True
-                return
-            if not self._cutter.take(place.start, place.end, place.physical):
+    def _take(self, block: Block) -> None:
+        room = self._rules.max_lines - self.lines
+        if len(block.texts) > room:
+            self.is_over_limit = True
+            return
+        judged = self._judge(block)
+        at = 0
+        while at < len(judged):
+            first, end = self.lines, self._cutter.take(block, at)
+            self._append(block, at, judged[at:end], first)
+            if end < len(judged):
                 self._cut()
-                self._cutter.take(place.start, place.end, place.physical)
-            judged = self._judge(place, line, is_clean=is_clean)
-            if isinstance(judged, LineError):
-                self._refuse(place, number, judged)
+            at = end
+
+    def _judge(self, block: Block) -> list[InputLine | LineError]:
+        """The lines as they are, or what is wrong with them."""
+        fits, longest = self._form.fits, self._rules.max_line_bytes
+        texts = block.texts
+        glances = glance_all(texts)
+        is_clean = is_plain(b"\n".join(texts), glances)
+        return [
+            line
+            if line is not None
+            and fits(line)
+            and (is_clean or is_plain(text, (line,)))
+            and len(text) <= longest
+            else decode(text, self._form, physical)
+            for line, text, physical in zip(glances, texts, block.physicals, strict=True)
+        ]
+
+    def _append(
+        self, block: Block, at: int, judged: Sequence[InputLine | LineError], first: int
+    ) -> None:
+        """Add lines to the shard being filled; the first of them has that number in the job."""
+        note_id, note_order = self.ids.add, self._order.add
+        for number, line in enumerate(judged, first):
+            if isinstance(line, LineError):
+                self._refuse(block.texts[at + number - first], number, line)
             else:
-                self.ids.add(judged.custom_id, number)
-                self._order.add(judged.body.prompt_texts(), judged.body.expected_tokens())
-                self.model = self.model or judged.body.model
+                note_id(line.custom_id, number)
+                note_order(line.body.prompt_texts(), line.body.expected_tokens())
+                if self.model is None:
+                    self.model = line.body.model
 
-    def _judge(
-        self, place: FoundLine, line: InputLine | None, *, is_clean: bool
-    ) -> InputLine | LineError:
-        if line is None or not self._form.fits(line):
-            return decode(place.raw, self._form, place.physical)
-        if is_clean or is_plain(place.raw, (line,)):
-            return line
-        return decode(place.raw, self._form, place.physical)
-
-    def _refuse(self, place: FoundLine, number: int, error: LineError) -> None:
+    def _refuse(self, text: bytes, number: int, error: LineError) -> None:
         self.errors.add(number, self._cutter.input, error)
-        custom_id = custom_id_of(place.raw)
+        custom_id = custom_id_of(text)
         if custom_id is None:
             self._order.add_bad(BadLine(error))
         else:
@@ -157,11 +184,3 @@ class Reading:
 
 def _refused(code: str, message: str) -> Plan:
     return Plan((), 0, (LineError(code, message),), 1)
-
-
-def _changed(source: JobInput, size_bytes: int) -> BlobMissing:
-    return BlobMissing(
-        f"Blob {source.blob} has {size_bytes:,} bytes and should have {source.size_bytes:,}; it is "
-        "damaged.",
-        name=source.blob,
-    )

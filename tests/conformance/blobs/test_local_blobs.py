@@ -54,6 +54,16 @@ class BrokenDisk(Disk):
         super().sync_directory(path)
 
 
+async def written_in_pieces(blobs: LocalBlobs) -> None:
+    writer = await blobs.writer(PART)
+    try:
+        for _ in range(3):
+            await writer.write(b"x" * 600_000)
+        await writer.commit()
+    finally:
+        await writer.abort()
+
+
 async def listed(blobs: LocalBlobs, prefix: str = "") -> list[str]:
     return sorted([name async for name in blobs.names(prefix, 0.0)])
 
@@ -77,12 +87,8 @@ async def test_a_disk_that_fails_is_unavailable_and_works_again_later(
     other = BlobName("jobs/j1/parts/1.1.0")
     with pytest.raises(BlobsUnavailable, match=os.strerror(number)):
         await blobs.put_many([(PART, [b"first"]), (other, [b"other"])])
-    writer = await blobs.writer(PART)
     with pytest.raises(BlobsUnavailable):
-        for _ in range(3):
-            await writer.write(b"x" * 600_000)
-        await writer.commit()
-    await writer.abort()
+        await written_in_pieces(blobs)
     leftovers = [name for name in await listed(blobs) if "~" in name]
     assert leftovers == []
     disk.breaks = ""
