@@ -23,11 +23,16 @@ and a call that meets the closing is lost."""
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where the bytes of one answer are counted, and how many it may have."""
+    """Where the bytes of one answer are counted, and how many it may have.
+
+    Answers count in full from the first piece on, those without a length as `usual_bytes`: so
+    that a hundred half-read ones do not fill the budget and wait for each other.
+    """
 
     budget: ByteBudget
     ticket: Ticket
     max_reply_bytes: int
+    usual_bytes: int = 0
 
 
 class Connection(asyncio.Protocol):
@@ -66,6 +71,7 @@ class Connection(asyncio.Protocol):
             return outcome, good
         finally:
             exchange.timer.cancel()
+            exchange.parser.close()
             self._exchange = None
             self._idle_since = asyncio.get_running_loop().time()
             if not good:
@@ -119,14 +125,11 @@ class _Exchange:
 
     def receive(self, data: bytes) -> None:
         """Parse what came and count it; where there is no room, stop reading until there is."""
-        self.parser.feed(data)
-        fresh = self.parser.body_bytes - self._counted_bytes
-        if fresh and not isinstance(self.parser.outcome, Broken):
-            self._counted_bytes += fresh
-            if not self._room.budget.takes_at_once(self._room.ticket, fresh):
-                self._owed_bytes = fresh
-                self._transport.pause_reading()
-        if self.parser.outcome is not None or self._owed_bytes:
+        parser = self.parser
+        parser.feed(data)
+        if parser.body_bytes > self._counted_bytes and not isinstance(parser.outcome, Broken):
+            self._count()
+        if parser.outcome is not None or self._owed_bytes:
             self._wake()
 
     def lose(self, error: Exception | None) -> None:
@@ -137,6 +140,17 @@ class _Exchange:
             else:
                 self.parser.fail("reset", f"The connection to the engine was lost: {_why(error)}.")
         self._wake()
+
+    def _count(self) -> None:
+        parser, room = self.parser, self._room
+        expected = parser.promised_bytes
+        if expected is None and parser.outcome is None:
+            expected = room.usual_bytes
+        fresh = max(parser.body_bytes, expected or 0) - self._counted_bytes
+        self._counted_bytes += fresh
+        if not room.budget.takes_at_once(room.ticket, fresh):
+            self._owed_bytes = fresh
+            self._transport.pause_reading()
 
     async def _take_owed(self) -> None:
         """Take what was read beyond the budget; the clock stands still meanwhile."""

@@ -40,6 +40,12 @@ class AnswerParser:
         self._pieces: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
 
+    @property
+    def promised_bytes(self) -> int | None:
+        """How long the body is going to be, once the head has come and if it says so."""
+        length = self._headers.get("content-length") if self._has_head else None
+        return int(length) if length is not None else None
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they come, until `outcome` is set."""
         self._received_bytes += len(data)
@@ -54,11 +60,8 @@ class AnswerParser:
 
     def end(self) -> None:
         """The connection was closed in order; only an answer without a length may end so."""
-        length_is_known = (
-            "content-length" in self._headers
-            or "chunked" in self._headers.get("transfer-encoding", "").lower()
-        )
-        if self._has_head and not length_is_known:
+        is_chunked = "chunked" in self._headers.get("transfer-encoding", "").lower()
+        if self._has_head and not is_chunked and self.promised_bytes is None:
             self._finish()
         else:
             why = "it was closed before the answer was complete"
@@ -70,6 +73,11 @@ class AnswerParser:
         if self.outcome is None:
             self.outcome = Broken(kind, message)
             self._pieces = []
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to this object: a reply of megabytes should not
+        have to wait for the garbage collector."""
+        del self._parser
 
     # httptools
 
@@ -88,16 +96,17 @@ class AnswerParser:
         self._has_head = status >= 200 or status == 101
         if status < 100:
             self._unreadable(f"its status is {status}")
+        elif (self.promised_bytes or 0) > self._max_body_bytes:
+            self._too_large()
 
     def on_body(self, body: bytes) -> None:
         if self.outcome is not None:
             return
         self.body_bytes += len(body)
         if self.body_bytes > self._max_body_bytes:
-            limit = self._max_body_bytes // 1_000_000
-            self.fail("too_large", f"The engine's answer is larger than {limit} MB.")
-            return
-        self._pieces.append(body)
+            self._too_large()
+        else:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         if self._has_head and self.outcome is None:
@@ -108,6 +117,10 @@ class AnswerParser:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self.outcome = HttpAnswer(self._parser.get_status_code(), self._headers, body)
+
+    def _too_large(self) -> None:
+        limit = self._max_body_bytes // 1_000_000
+        self.fail("too_large", f"The engine's answer is larger than {limit} MB.")
 
     def _unreadable(self, why: str) -> None:
         if self._has_head:

@@ -46,6 +46,8 @@ class HttpTransport:
         self._common = _common_headers(self._address)
         self._idle: list[Connection] = []
         self._closed = False
+        self._usual_bytes = 0
+        """About how long the answers are that do not say so; the largest of late."""
 
     async def send(self, call: Call) -> Reply:
         ticket = Ticket()
@@ -94,14 +96,16 @@ class HttpTransport:
         if isinstance(connection, Unreachable):
             return connection
         left = seconds - (loop.time() - began)
-        room = Room(self._budget, ticket, self._max_reply_bytes)
+        room = Room(self._budget, ticket, self._max_reply_bytes, self._usual_bytes)
         head = self._head(method, path, len(body))
         answer, good = await connection.exchange((head, body), room, left)
         if good and not self._closed:
             self._idle.append(connection)
-        if isinstance(answer, HttpAnswer) and "content-encoding" in answer.headers:
-            return self._decoded(answer)
-        return answer
+        if not isinstance(answer, HttpAnswer):
+            return answer
+        if "content-length" not in answer.headers:
+            self._usual_bytes = max(len(answer.body), self._usual_bytes * 7 // 8)
+        return self._decoded(answer) if "content-encoding" in answer.headers else answer
 
     def _idle_connection(self, now: float) -> Connection | None:
         """The connection that was used last, if one is fit; the others go."""
