@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import ManualClock
@@ -58,6 +59,7 @@ class Rig:
     root: Path
     catalogue: Catalogue = field(default_factory=lambda: Catalogue({"alias": "small"}, (ENGINE,)))
     woken: int = 0
+    logs: list[Any] = field(default_factory=list)
     app: FastAPI | None = None
     client: httpx2.AsyncClient | None = None
 
@@ -226,8 +228,9 @@ async def open_rig(root: Path, **rules: Any) -> AsyncIterator[Rig]:
     transport = httpx2.ASGITransport(rig.wire(ApiRules(**rules)), raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url=BASE) as client:
-            rig.client = client
-            yield rig
+            with capture_logs() as rig.logs:
+                rig.client = client
+                yield rig
     finally:
         await ledger.close_connections()
 

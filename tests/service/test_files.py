@@ -28,7 +28,7 @@ async def test_an_uploaded_file_is_shown_with_the_fields_of_both_vendors(rig: Ri
         "source": "upload",
         "num_lines": 3,
         "mimetype": "application/jsonl",
-        "signature": hashlib.md5(GOOD).hexdigest(),
+        "signature": hashlib.sha256(GOOD).hexdigest(),
         "expires_at": 1_800_000_000 + 30 * 86400,
         "visibility": "workspace",
         "status": "processed",

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 
 from batchmill.core.submit import Limits
 from tests.service.forms import BOUNDARY, file_part, form
-from tests.service.rig import BODY, Rig, lines, open_rig
+from tests.service.rig import BODY, Rig, answered, lines, open_rig
 
 FORM = f"content-type: multipart/form-data; boundary={BOUNDARY}"
 
@@ -177,6 +178,22 @@ async def test_a_reader_that_leaves_a_download_hurts_nobody(tmp_path: Path) -> N
         await wire.reader.readexactly(10_000)
         wire.writer.transport.abort()
         assert (await rig.get(f"/v1/files/{file['id']}"))["bytes"] == 30_000_003
+
+
+async def test_a_download_whose_blob_is_lost_midway_ends_short(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        job = await rig.create(requests=[{"body": BODY}] * 20)
+        await rig.finish(answered, shard_lines=10)
+        done = await rig.get(f"/v1/batch/jobs/{job['id']}")
+        second = sorted(path for path in rig.root.rglob("out/*") if path.is_file())[1]
+        second.unlink()
+        for path in (f"files/{done['output_file']}/content", f"batch/jobs/{job['id']}"):
+            wire = await Wire.to(port)
+            await wire.ask(f"GET /v1/{path} HTTP/1.1\nhost: localhost")
+            with pytest.raises(asyncio.IncompleteReadError):
+                await wire.answer()
+            await wire.close()
+        assert (await rig.get("/healthz")) == {"status": "ok"}
 
 
 async def _until(condition: Any) -> None:

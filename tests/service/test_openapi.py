@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 import schemathesis
-import structlog
 import uvicorn
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -43,7 +41,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server in a thread of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
     ready, stop = threading.Event(), threading.Event()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     root = tmp_path_factory.mktemp("api")
     thread = threading.Thread(target=lambda: asyncio.run(_serve(root, listener, ready, stop)))
     thread.start()
@@ -53,7 +50,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         stop.set()
         thread.join(30)
-        structlog.reset_defaults()
 
 
 async def _serve(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -58,9 +59,7 @@ async def test_a_base_url_that_ends_in_v1_works_too(rig: Rig) -> None:
     assert (await rig.get("/v1/files/"))["total"] == 1
 
 
-async def test_a_mistake_of_ours_is_a_500_that_says_only_its_id(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_mistake_of_ours_is_a_500_that_says_only_its_id(rig: Rig) -> None:
     async def catalogue() -> Catalogue:
         raise RuntimeError("secret details")
 
@@ -73,6 +72,9 @@ async def test_a_mistake_of_ours_is_a_500_that_says_only_its_id(
     assert reply.status_code == 500
     assert "secret" not in reply.text
     assert reply.headers["x-request-id"] in reply.json()["message"]
+    (logged,) = [each for each in rig.logs if each["event"] == "request_failed"]
+    assert logged["request_id"] == reply.headers["x-request-id"]
+    assert logged["exc_info"]
 
 
 async def test_a_ledger_that_is_away_is_a_503(rig: Rig) -> None:
@@ -122,7 +124,13 @@ async def test_storage_that_cannot_be_written_is_a_503(rig: Rig) -> None:
 
 async def test_a_healthy_server_is_ready(rig: Rig) -> None:
     assert await rig.get("/healthz") == {"status": "ok"}
-    assert await rig.get("/readyz") == {"status": "ready", "ledger": "ok", "storage": "ok"}
+    for _ in range(3):
+        assert await rig.get("/readyz") == {"status": "ready", "ledger": "ok", "storage": "ok"}
+    rig.clock.advance(3)
+    shutil.rmtree(rig.root)
+    rig.root.write_text("not a directory")
+    ready = await rig.call("GET", "/readyz")
+    assert (ready.status_code, ready.json()["storage"]) == (503, "cannot be written")
 
 
 async def test_limits_are_told(rig: Rig) -> None:

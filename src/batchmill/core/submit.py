@@ -191,8 +191,8 @@ async def _submit_inline(ledger: Ledger, blobs: Blobs, limits: Limits, order: Or
 
 
 async def _write(blobs: Blobs, name: BlobName, lines: Sequence[bytes]) -> tuple[int, str]:
-    """The size and MD5 of the lines, now durable. A blob that no row will name is swept."""
-    digest = hashlib.md5(usedforsecurity=False)
+    """The size and SHA-256 of the lines, now durable. A blob that no row will name is swept."""
+    digest = hashlib.sha256()
     writer = await blobs.writer(name)
     committed = False
     try:

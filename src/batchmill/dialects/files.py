@@ -15,6 +15,7 @@ from batchmill.dialects.fileobjects import (
     DeletedFile,
     FileDetails,
     FileList,
+    FileObject,
     SignedUrl,
     file_object,
     sources_of,
@@ -49,7 +50,7 @@ _HEADERS: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "",
-    response_model=FileDetails,
+    response_model=FileObject,
     responses=error_responses(408, 413, 415),
     openapi_extra={"requestBody": FORM_SCHEMA},
 )

@@ -49,6 +49,7 @@ def create_api(
     )
     app.state.services = services
     app.state.keys = KeyRing(ledger, clock)
+    app.state.probe = health.StorageProbe()
     answer_errors(app)
     for router in (*routers, health.router, docs.router):
         app.include_router(router)

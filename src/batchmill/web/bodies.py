@@ -72,7 +72,7 @@ async def json_object(request: Request, services: Services) -> AsyncIterator[Jso
     """
     refuse_encoded(request)
     async with AsyncExitStack() as held:
-        yield _parse(await _read(request, services, held))
+        yield await asyncio.to_thread(_parse, await _read(request, services, held))
 
 
 async def _read(request: Request, services: Services, held: AsyncExitStack) -> bytes:

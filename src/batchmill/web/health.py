@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from batchmill.core.submit import MAX_PRIORITY, MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS
@@ -17,6 +17,7 @@ from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
 
 PROBE = BlobName("probe/ready")
+PROBE_SECONDS = 2.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 router = APIRouter(tags=["Server"])
@@ -62,6 +63,31 @@ class LimitsObject(BaseModel):
     endpoints: list[str]
 
 
+class StorageProbe:
+    """Whether the storage can be written: tried at most every two seconds, since anybody may
+    ask and a try is a durable write."""
+
+    def __init__(self) -> None:
+        self._tried_at: float | None = None
+        self._state = ""
+
+    async def state(self, services: Services) -> str:
+        """`ok`, `nearly full` or `cannot be written`."""
+        now = services.clock.boot()
+        if self._tried_at is None or now - self._tried_at >= PROBE_SECONDS:
+            self._tried_at, self._state = now, await self._try(services)
+        return self._state
+
+    async def _try(self, services: Services) -> str:
+        try:
+            await services.blobs.put_many([(PROBE, [b"ready"])])
+            free = await services.blobs.free_bytes()
+        except BatchmillError:
+            return "cannot be written"
+        is_full = free is not None and free < services.rules.low_disk_bytes
+        return "nearly full" if is_full else "ok"
+
+
 @router.get("/healthz", response_model=Health, responses=_BAD_ADDRESS)
 async def healthz() -> Response:
     """Whether this process answers."""
@@ -71,9 +97,10 @@ async def healthz() -> Response:
 @router.get(
     "/readyz", response_model=Readiness, responses={503: {"model": Readiness}, **_BAD_ADDRESS}
 )
-async def readyz(services: Wired) -> Response:
+async def readyz(request: Request, services: Wired) -> Response:
     """Whether the ledger answers and the storage can be written."""
-    ledger, storage = await _ledger_state(services), await _storage_state(services)
+    probe: StorageProbe = request.app.state.probe
+    ledger, storage = await _ledger_state(services), await probe.state(services)
     ready = ledger == "ok" and storage in {"ok", "nearly full"}
     reply = json_reply(
         Readiness(status="ready" if ready else "not_ready", ledger=ledger, storage=storage)
@@ -119,13 +146,3 @@ async def _ledger_state(services: Services) -> str:
     except BatchmillError:
         return "does not answer"
     return "ok"
-
-
-async def _storage_state(services: Services) -> str:
-    try:
-        await services.blobs.put_many([(PROBE, [b"ready"])])
-        free = await services.blobs.free_bytes()
-    except BatchmillError:
-        return "cannot be written"
-    full = free is not None and free < services.rules.low_disk_bytes
-    return "nearly full" if full else "ok"

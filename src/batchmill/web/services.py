@@ -59,7 +59,7 @@ class Services:
     clock: Clock
     wake: Callable[[], None]
     meter: Meter = field(default_factory=Meter)
-    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Bodies over 1 MiB that may be held in memory at once."""
 
 

@@ -43,7 +43,7 @@ class Upload:
     filename: str | None = None
     mimetype: str | None = None
     size_bytes: int = 0
-    digest: hashlib._Hash = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     lines: LineCounter = field(default_factory=LineCounter)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -98,7 +99,7 @@ async def list_batch_jobs(
 async def create_batch_job(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Create a job from uploaded files or inline requests; it starts at once."""
     async with json_object(request, services) as body:
-        order = read_order(body, request.headers, caller, services.rules)
+        order = await asyncio.to_thread(read_order, body, request.headers, caller, services.rules)
         coming_bytes = sum(map(len, order.requests))
         await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
         catalogue = await services.catalogue()
