@@ -5,11 +5,30 @@ Events are constants with fields: identifiers and counts, never bodies, prompts 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import Processor
+
+
+class _LossyText:
+    """A text stream that drops what it cannot write: with a full disk under the log, or nobody
+    reading it any more, the jobs go on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure_logs(process: str) -> None:
@@ -20,6 +39,7 @@ def configure_logs(process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     for_people = sys.stderr.isatty()
+    stream = cast("TextIO", _LossyText(sys.stderr))
     rendering: list[Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if for_people
@@ -28,10 +48,10 @@ def configure_logs(process: str) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

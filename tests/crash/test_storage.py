@@ -110,13 +110,13 @@ def input_blob(serve: Serve, file: str) -> Path:
 def test_an_input_that_is_damaged_after_validation_ends_the_job_clearly(
     tmp_path: Path, damage: str
 ) -> None:
-    with simulating("latency=200ms") as sim:
+    with simulating("latency=5ms") as sim:
         config = tmp_path / "batchmill.toml"
         config.write_text(
-            f'[[engines]]\nname = "a"\nurl = "{sim.url}"\nconcurrency = 1\ntimeout = "5s"\n'
+            f'[[engines]]\nname = "a"\nurl = "{sim.url}"\nconcurrency = 8\ntimeout = "5s"\n'
         )
         with serving(tmp_path / "data", "--config", str(config)) as serve:
-            file = serve.upload(chat_lines(3000))
+            file = serve.upload(chat_lines(6000))
             sim.control(status=502)
             job = serve.create(input_files=[file])["id"]
             eventually(
@@ -133,9 +133,9 @@ def test_an_input_that_is_damaged_after_validation_ends_the_job_clearly(
                 blob.write_bytes(b"\xff" * blob.stat().st_size)
             sim.control(status=0)
             ended = serve.wait_ended(job, 60)
-            assert ended["completed_requests"] == ended["total_requests"] == 3000
+            assert ended["completed_requests"] == ended["total_requests"] == 6000
             out, err = serve.lines_of(ended["output_file"]), serve.lines_of(ended["error_file"])
-            assert len(out) + len(err) == 3000
+            assert len(out) + len(err) == 6000
             assert len(err) >= 1000
             assert {line["error"]["code"] for line in err} == {"internal_error"}
             if damage != "garbage":

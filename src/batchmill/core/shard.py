@@ -76,6 +76,7 @@ async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Non
     """Run a leased shard to its end. Storage that cannot be used is waited for; a lease that
     is lost meanwhile ends the run without a trace."""
     lines = await _opened(shard, bench, catalogue)
+    shard.opened = True
     if lines is None:
         return
     if shard.lease.stop is None:

@@ -56,6 +56,8 @@ class OpenShard:
     bad: dict[int, LineError] = field(default_factory=dict)
     backlog: deque[OpenLine] = field(default_factory=deque)
     settled: bytearray = field(default_factory=bytearray)
+    opened: bool = False
+    """Its lines have been read: those still to be sent are in the pool."""
     waiting: int = 0
     flights: set[asyncio.Task[None]] = field(default_factory=set)
     uncommitted: int = 0

@@ -256,8 +256,13 @@ class Worker:
         )
 
     def _is_low(self) -> bool:
-        window = sum(each.spec.concurrency for each in self._links)
-        return self._pool.ready_lines() < 2 * window
+        """Whether the lines that wait, and those of shards about to be opened, are few."""
+        enough = 2 * sum(each.spec.concurrency for each in self._links)
+        waiting = self._pool.ready_lines()
+        if waiting >= enough:
+            return False
+        unopened = (shard for shard in self._holdings.shards() if not shard.opened)
+        return waiting + sum(shard.lease.shard.lines for shard in unopened) < enough
 
     def _when_low(self) -> None:
         if self._may_have_work and not self._claim_wake.is_set() and self._is_low():
