@@ -47,8 +47,16 @@ class Progress:
     waiting_reason: WaitingReason | None
 
 
-def progress(job: Job, workers: Sequence[Worker], catalogue: Catalogue, now: float) -> Progress:
-    """What can be said of the job at `now` (the ledger's wall time)."""
+def progress(
+    job: Job,
+    workers: Sequence[Worker],
+    catalogue: Catalogue,
+    now: float,
+    *,
+    has_room: bool = True,
+) -> Progress:
+    """What can be said of the job at `now` (the ledger's wall time). Where the storage has no
+    room even a worker's beat may not be written, so that the asker says it: `has_room`."""
     ended = job.state in TERMINAL
     alive = () if ended else tuple(worker for worker in workers if worker.alive)
     gauges = tuple(w.beat.gauges[job.id] for w in alive if job.id in w.beat.gauges)
@@ -66,7 +74,9 @@ def progress(job: Job, workers: Sequence[Worker], catalogue: Catalogue, now: flo
         output_tokens=job.usage.output_tokens,
         estimated_seconds_left=_estimate(job, left, rate, now),
         last_progress_at=None if job.last_progress_at is None else int(job.last_progress_at),
-        waiting_reason=None if ended else _why(job, alive, gauges, in_flight, catalogue),
+        waiting_reason=(
+            None if ended else _why(job, alive, gauges, in_flight, catalogue, has_room=has_room)
+        ),
     )
 
 
@@ -88,10 +98,14 @@ def _why(
     gauges: Sequence[JobGauge],
     in_flight: int,
     catalogue: Catalogue,
+    *,
+    has_room: bool,
 ) -> WaitingReason | None:
     """The one reason why nothing moves; None while lines are in flight or results are made."""
     reason: WaitingReason | None = None
-    if in_flight:
+    if not has_room:
+        reason = WaitingReason.STORAGE_UNAVAILABLE
+    elif in_flight:
         reason = None
     elif not alive:
         reason = WaitingReason.NO_WORKER

@@ -53,6 +53,9 @@ _WINDOW = re.compile(r"([0-9]{1,6})([mhd])")
 _UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86400}
 _WRITE_BYTES = 1024 * 1024
 
+LEAST_FREE_BYTES = 1024 * 1024
+"""With less than this the ledger itself can hardly write, whatever the watermark is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -135,6 +138,12 @@ def refuse_unserved(model: str | None, agent_id: str | None, catalogue: Catalogu
             param="model",
             code="model_not_found",
         )
+
+
+async def has_room(blobs: Blobs, low_disk_bytes: int) -> bool:
+    """Whether the storage has more room than the low-disk watermark, and some at all."""
+    free = await blobs.free_bytes()
+    return free is None or free >= max(low_disk_bytes, LEAST_FREE_BYTES)
 
 
 async def refuse_when_full(blobs: Blobs, low_disk_bytes: int, coming_bytes: int) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from batchmill.core.models import Catalogue
 from batchmill.core.progress import progress
+from batchmill.core.submit import has_room
 from batchmill.model import TERMINAL, Job, WaitingReason, Worker
 from batchmill.web.services import Services
 
@@ -31,10 +32,18 @@ class ProgressObject(BaseModel):
 class Watch:
     """What the workers and engines last said, read once for all jobs of one reply."""
 
-    def __init__(self, workers: tuple[Worker, ...], catalogue: Catalogue, now: float) -> None:
+    def __init__(
+        self,
+        workers: tuple[Worker, ...],
+        catalogue: Catalogue,
+        now: float,
+        *,
+        has_room: bool = True,
+    ) -> None:
         self._workers = workers
         self._catalogue = catalogue
         self._now = now
+        self._has_room = has_room
 
     @classmethod
     async def over(cls, services: Services, *jobs: Job) -> Watch:
@@ -42,8 +51,14 @@ class Watch:
         if all(job.state in TERMINAL for job in jobs):
             return cls((), Catalogue(), 0.0)
         ledger = services.ledger
-        return cls(await ledger.workers(), await services.catalogue(), await ledger.now())
+        return cls(
+            await ledger.workers(),
+            await services.catalogue(),
+            await ledger.now(),
+            has_room=await has_room(services.blobs, services.rules.low_disk_bytes),
+        )
 
     def progress_of(self, job: Job) -> ProgressObject:
         """That job's progress as of now."""
-        return ProgressObject(**asdict(progress(job, self._workers, self._catalogue, self._now)))
+        said = progress(job, self._workers, self._catalogue, self._now, has_room=self._has_room)
+        return ProgressObject(**asdict(said))
