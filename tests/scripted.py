@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -35,6 +36,8 @@ class Connection:
         return head, body
 
     async def write(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -47,6 +50,7 @@ class ScriptedEngine:
     """Runs the script on every connection; knows each request that arrived whole."""
 
     script: Script
+    tls: ssl.SSLContext | None = None
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     connections: int = 0
     lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,9 +58,11 @@ class ScriptedEngine:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=2**26)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, limit=2**26, ssl=self.tls
+        )
         port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1"
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{port}/v1"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -46,8 +46,12 @@ class Connection(asyncio.Protocol):
     def is_fit(self, now: float) -> bool:
         """Whether a request may go out on this idle connection; the engine may have closed it
         without the loop having looked."""
-        is_open = not self._is_lost and not self._transport.is_closing()
-        return is_open and now - self._idle_since < IDLE_SECONDS and not self._is_readable()
+        is_fresh = now - self._idle_since < IDLE_SECONDS
+        return is_fresh and self.is_open() and not self._is_readable()
+
+    def is_open(self) -> bool:
+        """Whether anything can be sent on it, as far as the loop knows."""
+        return not self._is_lost and not self._transport.is_closing()
 
     def drop(self) -> None:
         """Close at once; what is under way is lost."""
@@ -57,6 +61,7 @@ class Connection(asyncio.Protocol):
         self, request: Sequence[bytes], room: Room, seconds: float
     ) -> tuple[HttpAnswer | Broken, bool]:
         """Send a request and read its answer; the flag says whether the connection is still good.
+        It has to be open.
 
         Cancelled, or where it is no longer good, the connection is closed. The time for which
         reading waits for room in the budget is ours and does not count against the engine.

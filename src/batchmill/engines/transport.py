@@ -128,11 +128,13 @@ class HttpTransport:
                     ssl=self._tls,
                     server_hostname=address.host if self._tls is not None else None,
                 )
-                return connection
         except TimeoutError:
             return Unreachable(f"{address.name} cannot be reached: connecting took too long")
         except (OSError, UnicodeError) as error:
             return Unreachable(f"{address.name} cannot be reached: {_why(error)}")
+        if not connection.is_open():
+            return Unreachable(f"{address.name} closes connections as soon as they are made")
+        return connection
 
     def _head(self, method: str, path: str, length: int) -> bytes:
         target = self._address.target(path)

@@ -3,9 +3,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -240,6 +244,21 @@ async def test_a_connection_that_is_never_made_is_unreachable() -> None:
             transport = transport_to(url, timeout_seconds=0.5)
             reply = await transport.send(Call("/v1/ocr", BODY, 0.5))
     assert isinstance(reply, Unreachable)
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST"])
+async def test_an_engine_that_closes_at_once_is_a_value_too(how: str) -> None:
+    async def close_at_once(connection: Connection) -> None:
+        if how == "RST":
+            connection.reset()
+
+    async with engine(close_at_once) as (server, transport):
+        for n in range(1, 21):
+            reply = await transport.send(CALL)
+            assert isinstance(reply, Unreachable) or (
+                isinstance(reply, Broken) and reply.kind == "reset"
+            )
+            assert server.connections == n
 
 
 # sent and lost
@@ -525,6 +544,73 @@ async def test_an_early_refusal_of_a_large_body_is_heard() -> None:
         assert (reply.status, reply.message) == (413, "too long")
         assert isinstance(await transport.send(CALL), Refused)
         assert server.connections == 2
+
+
+async def test_an_answer_without_a_length_counts_as_the_one_before_it() -> None:
+    async def in_chunks(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await connection.write(head("200 OK", "Transfer-Encoding: chunked"))
+            await connection.write(b'1\r\n"\r\n')
+            await may_end.wait()
+            await connection.write(b"30d41\r\n" + b"x" * 200_000 + b'"\r\n0\r\n\r\n')
+
+    may_end = asyncio.Event()
+    may_end.set()
+    budget = ByteBudget(1_000_000)
+    async with engine(in_chunks, budget=budget) as (_, transport):
+        first = await transport.send(CALL)
+        assert isinstance(first, Answered)
+        budget.release(first.held_bytes)
+        may_end.clear()
+        second = asyncio.create_task(transport.send(CALL))
+        await until(lambda: budget.spent_bytes)
+        assert budget.spent_bytes == 200_002
+        may_end.set()
+        assert isinstance(await second, Answered)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj"
+    names = ["/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run(["openssl", *made.split(), *names], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    return context
+
+
+async def test_calls_go_over_tls_to_a_trusted_engine(
+    tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    async with ScriptedEngine(answering(OK), tls=tls) as server:
+        transport = transport_to(server.url)
+        for _ in range(3):
+            reply = await transport.send(Call("/v1/ocr", b'"' + b"x" * 300_000 + b'"', 20))
+            assert isinstance(reply, Answered)
+        assert server.connections == 1
+        await transport.close()
+
+
+async def test_an_engine_that_nobody_vouches_for_is_unreachable(tls: ssl.SSLContext) -> None:
+    async with ScriptedEngine(answering(OK), tls=tls) as server:
+        transport = transport_to(server.url)
+        reply = await transport.send(CALL)
+        assert isinstance(reply, Unreachable)
+        assert "not trusted" in reply.message
+        assert server.requests == []
 
 
 # models

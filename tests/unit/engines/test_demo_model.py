@@ -8,7 +8,7 @@ import pytest
 
 from batchmill.engines.local import DEMO_PATH
 
-RECIPE = Path(__file__).parents[2] / "tools" / "make_demo_model.py"
+RECIPE = Path(__file__).parents[3] / "tools" / "make_demo_model.py"
 
 
 def test_the_recipe_writes_the_demo_model_that_ships_byte_for_byte(tmp_path: Path) -> None:
