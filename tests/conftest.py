@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,21 +28,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _alone_or_together(request: pytest.FixtureRequest) -> Iterator[None]:
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:
+def _alone_or_together(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    place = Path(tempfile.gettempdir()) / f"batchmill-tests-{run}"
+    shared = tmp_path_factory.getbasetemp().parent
     alone = request.node.get_closest_marker("serial") is not None
     how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-    with _held(f"{place}.gate", fcntl.LOCK_EX) as gate, _held(f"{place}.lock", how):
+    with _held(shared / "gate", fcntl.LOCK_EX) as gate, _held(shared / "lock", how):
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
 
 
 @contextmanager
-def _held(path: str, how: int) -> Iterator[int]:
+def _held(path: Path, how: int) -> Iterator[int]:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, how)
