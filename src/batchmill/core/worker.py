@@ -16,10 +16,12 @@ import structlog
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart, Timing
 from batchmill.core.chores import Chores
+from batchmill.core.claiming import Room, runs_low, what_to_claim
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
+from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
 from batchmill.core.links import link, watch
 from batchmill.core.models import Catalogue
@@ -27,11 +29,15 @@ from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, run_shard
 from batchmill.core.work import OpenShard
-from batchmill.errors import BlobError, BlobsUnavailable, LeaseLost, LedgerUnavailable
-from batchmill.model import Answer, Beat, EngineSpec, Job, Kind, Lease, Verdict
+from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
+from batchmill.model import Answer, Beat, EngineSpec, Kind, Lease, Verdict
 from batchmill.ports import Blobs, Formats, Ledger, Renewal, Transport, Want
 
 log = structlog.get_logger()
+
+
+CHORES = ((Kind.FINALIZE,), (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP))
+"""Kinds that wait for each other; no finished job waits for another's validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +46,7 @@ class WorkerRules:
 
     timing: Timing = field(default_factory=Timing)
     group: GroupRules = field(default_factory=GroupRules)
-    open_shards: int = 64
-    open_bytes: int = 24 * 1024 * 1024
-    settling_shards: int = 16
+    room: Room = field(default_factory=Room)
     drain_seconds: float = 8.0
     low_disk_bytes: int = 256 * 1024 * 1024
     upload_retention_seconds: float = 30 * 86_400.0
@@ -99,13 +103,15 @@ class Worker:
             released,
         )
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
-        self._chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
+        chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
+        self._housekeepers = tuple(
+            Housekeeper(chores, self._holdings, kinds, self._look) for kinds in CHORES
+        )
         self._beat = Beat()
         self._written = self._room = True
         self._stopping = False
         self._may_have_work = True
         self._claim_wake = asyncio.Event()
-        self._chore_wakes = (asyncio.Event(), asyncio.Event())
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -151,12 +157,7 @@ class Worker:
             async with asyncio.TaskGroup() as runs:
                 claiming = [
                     runs.create_task(self._claim_shards(runs)),
-                    runs.create_task(self._do_chores((Kind.FINALIZE,), self._chore_wakes[0])),
-                    runs.create_task(
-                        self._do_chores(
-                            (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP), self._chore_wakes[1]
-                        )
-                    ),
+                    *(runs.create_task(each.run(self._owner)) for each in self._housekeepers),
                 ]
                 await stop.wait()
                 await self._drain(claiming)
@@ -209,8 +210,8 @@ class Worker:
     def _look(self) -> None:
         self._may_have_work = True
         self._claim_wake.set()
-        for wake in self._chore_wakes:
-            wake.set()
+        for each in self._housekeepers:
+            each.wake()
 
     # ---- shards
 
@@ -233,36 +234,20 @@ class Worker:
                     break
 
     def _want(self) -> Want | None:
-        """What to claim: more lines when few wait to be sent, else only jobs that have none of
-        theirs here, so that a small job does not wait for a big one."""
-        shards = self._holdings.shards()
-        running = [shard for shard in shards if shard.lease.stop is None]
-        size = sum(shard.lease.shard.length for shard in running)
-        room = not running or (
-            len(running) < self._rules.open_shards and size < self._rules.open_bytes
-        )
-        serving = self._catalogue().serving()
-        runs = room and self._may_send() and serving != frozenset()
-        settles = len(shards) - len(running) < self._rules.settling_shards
-        if self._heart is None or self._heart.fenced() or not (runs or settles):
+        if self._heart is None or self._heart.fenced():
             return None
-        low = self._is_low()
-        return Want(
-            limit=4 if low else 1,
-            serving=serving,
-            not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running),
-            running=runs,
-            settling=settles,
+        return what_to_claim(
+            self._holdings.shards(),
+            self._rules.room,
+            low=self._is_low(),
+            may_send=self._may_send(),
+            serving=self._catalogue().serving(),
         )
 
     def _is_low(self) -> bool:
-        """Whether the lines that wait, and those of shards about to be opened, are few."""
-        enough = 2 * sum(each.spec.concurrency for each in self._links)
-        waiting = self._pool.ready_lines()
-        if waiting >= enough:
-            return False
-        unopened = (shard for shard in self._holdings.shards() if not shard.opened)
-        return waiting + sum(shard.lease.shard.lines for shard in unopened) < enough
+        window = sum(each.spec.concurrency for each in self._links)
+        ready = self._pool.ready_lines()
+        return ready < 2 * window and runs_low(self._holdings.shards(), ready, window)
 
     def _when_low(self) -> None:
         if self._may_have_work and not self._claim_wake.is_set() and self._is_low():
@@ -294,52 +279,6 @@ class Worker:
 
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._aliases, tuple(each.status for each in self._links))
-
-    # ---- chores
-
-    async def _do_chores(self, kinds: Sequence[Kind], wake: asyncio.Event) -> None:
-        """Run the due chores of these kinds one after the other, for ever."""
-        while True:
-            claimed = None
-            try:
-                claimed = await self._stores.ledger.claim_chore(self._owner, kinds)
-            except LedgerUnavailable as error:
-                log.warning("claim_failed", error=str(error))
-            if claimed is None:
-                await wake.wait()
-                wake.clear()
-            else:
-                await self._run_chore(*claimed)
-
-    async def _run_chore(self, lease: Lease, job: Job | None) -> None:
-        task = asyncio.ensure_future(self._chores.run(lease, job))
-
-        def tell(answer: Answer) -> None:
-            if answer.verdict is Verdict.GONE:
-                task.cancel()
-
-        self._holdings.hold(Held(lease, tell))
-        try:
-            await asyncio.wait([task])
-            await self._conclude(lease, task)
-        finally:
-            task.cancel()
-            self._holdings.drop(lease)
-            self._look()
-
-    async def _conclude(self, lease: Lease, task: asyncio.Future[None]) -> None:
-        """What follows from how a chore ended. One that broke is tried again, five times."""
-        error = None if task.cancelled() else task.exception()
-        if error is None or isinstance(error, LeaseLost):
-            return
-        log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
-        if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
-            await self._give_back(lease)
-            return
-        try:
-            await self._stores.ledger.strike(lease, f"{type(error).__name__}: {error}")
-        except LedgerUnavailable as away:
-            log.warning("strike_failed", kind=lease.kind, job=lease.job, error=str(away))
 
     # ---- itself
 

@@ -1,0 +1,54 @@
+"""What a worker claims next, decided from what it holds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchmill.core.work import OpenShard
+from batchmill.ports import Want
+
+SHARDS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many shards a worker may hold: open ones (also by the bytes of their input, one
+    always), and ones it only settles."""
+
+    open_shards: int = 64
+    open_bytes: int = 24 * 1024 * 1024
+    settling_shards: int = 16
+
+
+def runs_low(shards: Sequence[OpenShard], ready_lines: int, window: int) -> bool:
+    """Whether the lines that wait, those of shards about to be opened among them, are fewer
+    than two windows: the next shard is opened before the last one runs dry."""
+    unopened = sum(shard.lease.shard.lines for shard in shards if not shard.opened)
+    return ready_lines + unopened < 2 * window
+
+
+def what_to_claim(
+    shards: Sequence[OpenShard],
+    room: Room,
+    *,
+    low: bool,
+    may_send: bool,
+    serving: frozenset[str] | None,
+) -> Want | None:
+    """More lines when few are left; else only jobs that have none of their lines here, so that
+    a small job does not wait for a big one. None: nothing at all."""
+    running = [shard for shard in shards if shard.lease.stop is None]
+    size = sum(shard.lease.shard.length for shard in running)
+    fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
+    runs = fits and may_send and serving != frozenset()
+    settles = len(shards) - len(running) < room.settling_shards
+    if not (runs or settles):
+        return None
+    return Want(
+        limit=SHARDS_AT_ONCE if low else 1,
+        serving=serving,
+        not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running),
+        running=runs,
+        settling=settles,
+    )

@@ -1,0 +1,88 @@
+"""Claims the chores that are due and runs them one after the other (`chores.py` does them)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from batchmill.core.chores import Chores
+from batchmill.core.holdings import Held, Holdings
+from batchmill.errors import BlobsUnavailable, LeaseLost, LedgerUnavailable
+from batchmill.model import Answer, Job, Kind, Lease, Owner, Verdict
+
+log = structlog.get_logger()
+
+GIVEN_BACK_SECONDS = 1.0
+"""How long a row rests whose chore found a store that cannot be used now."""
+
+
+class Housekeeper:
+    """Runs the chores of some kinds for one process; several of them work side by side.
+
+    `look` is called after each chore: what it changed may be work for others.
+    """
+
+    def __init__(
+        self, chores: Chores, holdings: Holdings, kinds: Sequence[Kind], look: Callable[[], None]
+    ) -> None:
+        self._chores, self._holdings, self._kinds, self._look = chores, holdings, kinds, look
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    async def run(self, owner: Owner) -> None:
+        """Run the due chores for ever; cancelled, it gives back the one in hand."""
+        while True:
+            claimed = None
+            try:
+                claimed = await self._chores.ledger.claim_chore(owner, self._kinds)
+            except LedgerUnavailable as error:
+                log.warning("claim_failed", error=str(error))
+            if claimed is None:
+                await self._wake.wait()
+                self._wake.clear()
+            else:
+                await self._do(*claimed)
+
+    async def _do(self, lease: Lease, job: Job | None) -> None:
+        task = asyncio.ensure_future(self._chores.run(lease, job))
+
+        def tell(answer: Answer) -> None:
+            if answer.verdict is Verdict.GONE:
+                task.cancel()
+
+        self._holdings.hold(Held(lease, tell))
+        try:
+            await asyncio.wait([task])
+            await self._conclude(lease, task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await self._give_back(lease)
+            raise
+        finally:
+            self._holdings.drop(lease)
+            self._look()
+
+    async def _conclude(self, lease: Lease, task: asyncio.Future[None]) -> None:
+        """What follows from how a chore ended. One that broke is tried again, five times."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or isinstance(error, LeaseLost):
+            return
+        log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
+        if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
+            await self._give_back(lease)
+            return
+        try:
+            await self._chores.ledger.strike(lease, f"{type(error).__name__}: {error}")
+        except LedgerUnavailable as away:
+            log.warning("strike_failed", kind=lease.kind, job=lease.job, error=str(away))
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await self._chores.ledger.release([lease], after=GIVEN_BACK_SECONDS)
+        except LedgerUnavailable as error:
+            log.warning("release_failed", kind=lease.kind, job=lease.job, error=str(error))
