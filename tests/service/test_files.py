@@ -66,6 +66,17 @@ async def test_openais_expiry_is_kept(rig: Rig) -> None:
     assert (await rig.call("GET", f"/v1/files/{file['id']}")).status_code == 404
 
 
+@pytest.mark.parametrize(("kept", "expires"), [(0.0, None), (60.0, 60)])
+async def test_uploads_show_when_the_server_forgets_them(
+    tmp_path: Path, kept: float, expires: int | None
+) -> None:
+    async with open_rig(tmp_path, keep_uploads_seconds=kept) as rig:
+        file = await rig.upload(GOOD)
+        assert file["expires_at"] == (None if expires is None else file["created_at"] + expires)
+        longer = await rig.upload(GOOD, expiry="5")
+        assert longer["expires_at"] == longer["created_at"] + (expires or 5 * 3600)
+
+
 async def test_a_missing_purpose_is_batch(rig: Rig) -> None:
     reply = await rig.call("POST", "/v1/files", content=form(file_part(GOOD)), headers=HEADERS)
     assert reply.json()["purpose"] == "batch"

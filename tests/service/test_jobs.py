@@ -166,6 +166,13 @@ async def test_the_window_is_kept_to_the_second(rig: Rig) -> None:
     assert job["expires_at"] - job["created_at"] == 45 * 60
 
 
+async def test_large_metadata_beside_small_and_large_requests_is_kept(rig: Rig) -> None:
+    metadata = {f"k{n}": "x" * 512 for n in range(200)}
+    for size in (1, 200_000):
+        job = await rig.create(requests=[{"body": {"text": "y" * size}}], metadata=metadata)
+        assert job["metadata"] == metadata
+
+
 async def test_explicit_nulls_are_the_same_as_absent(rig: Rig) -> None:
     nulls = dict.fromkeys(("input_files", "agent_id", "metadata", "timeout_hours", "window"))
     job = await rig.create(requests=[{"custom_id": None, "body": {}}], **nulls)

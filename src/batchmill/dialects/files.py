@@ -43,6 +43,21 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     206: {**_BINARY, "description": "The range that was asked for"},
     **error_responses(404, 416, 500),
 }
+_RANGED: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": says,
+        }
+        for name, says in (
+            ("range", "One run of bytes, such as `bytes=0-999`"),
+            ("if-range", "The `etag` that the range belongs to"),
+        )
+    ]
+}
 _HEADERS: dict[int | str, dict[str, Any]] = {
     status: {"description": told["description"]} for status, told in _CONTENT.items()
 }
@@ -121,8 +136,12 @@ async def delete_file(file_id: str, services: Wired, caller: CallerOf) -> Respon
     return json_reply(DeletedFile(id=file.id))
 
 
-@router.head("/{file_id}/content", response_class=Response, responses=_HEADERS)
-@router.get("/{file_id}/content", response_class=Response, responses=_CONTENT)
+@router.head(
+    "/{file_id}/content", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+)
+@router.get(
+    "/{file_id}/content", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED
+)
 async def download_file(
     request: Request, file_id: str, services: Wired, caller: CallerOf
 ) -> Response:
@@ -149,8 +168,10 @@ async def get_signed_url(
     )
 
 
-@router.head("/{file_id}/signed", response_class=Response, responses=_HEADERS)
-@router.get("/{file_id}/signed", response_class=Response, responses=_CONTENT)
+@router.head(
+    "/{file_id}/signed", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+)
+@router.get("/{file_id}/signed", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED)
 async def download_by_signed_url(
     request: Request, file_id: str, services: Wired, token: Annotated[str, Query()] = ""
 ) -> Response:

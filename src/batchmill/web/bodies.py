@@ -24,8 +24,8 @@ _SKELETON_BYTES = 64 * 1024
 class JsonObject:
     """A body: every key's value as text in `raw`, and decoded in `values`.
 
-    A value over 64 KiB that is the largest stands in `raw` alone, and `values` has None for it:
-    that is where a million bytes of requests would be.
+    The value of the `bulky` key stands in `raw` alone where it is over 64 KiB; `values` then has
+    None for it.
     """
 
     raw: Mapping[str, msgspec.Raw]
@@ -64,15 +64,18 @@ def refuse_encoded(request: Request) -> None:
 
 
 @asynccontextmanager
-async def json_object(request: Request, services: Services) -> AsyncIterator[JsonObject]:
+async def json_object(
+    request: Request, services: Services, *, bulky: str
+) -> AsyncIterator[JsonObject]:
     """The JSON object that the request carries; let go of it when the block ends, since only a
-    few large ones may be held at once.
+    few large ones may be held at once. `bulky` names the key whose value may be large.
 
     Raises `TooLarge`, or `InvalidInput` for what is no JSON, no object, or has a key twice.
     """
     refuse_encoded(request)
     async with AsyncExitStack() as held:
-        yield await asyncio.to_thread(_parse, await _read(request, services, held))
+        body = await _read(request, services, held)
+        yield await asyncio.to_thread(_parse, body, bulky)
 
 
 async def _read(request: Request, services: Services, held: AsyncExitStack) -> bytes:
@@ -92,7 +95,7 @@ async def _read(request: Request, services: Services, held: AsyncExitStack) -> b
     return b"".join(pieces)
 
 
-def _parse(body: bytes) -> JsonObject:
+def _parse(body: bytes, bulky: str) -> JsonObject:
     if not body.strip():
         raise _malformed("The body is empty; send a JSON object.")
     if not is_utf8(body):
@@ -100,7 +103,7 @@ def _parse(body: bytes) -> JsonObject:
     try:
         raw = _TOP.decode(body)
         values = json.loads(
-            _skeleton(body, raw), object_pairs_hook=_unique, parse_constant=_no_constant
+            _skeleton(body, raw.get(bulky)), object_pairs_hook=_unique, parse_constant=_no_constant
         )
     except RecursionError as e:
         raise _malformed("The body is nested too deeply.") from e
@@ -111,10 +114,11 @@ def _parse(body: bytes) -> JsonObject:
     return JsonObject(raw, values)
 
 
-def _skeleton(body: bytes, raw: Mapping[str, msgspec.Raw]) -> bytes:
-    """The body with its largest value blanked, so that decoding the rest costs little."""
-    largest = max((memoryview(value) for value in raw.values()), key=len, default=memoryview(b""))
-    return body if len(largest) < _SKELETON_BYTES else body.replace(largest, b"null", 1)
+def _skeleton(body: bytes, value: msgspec.Raw | None) -> bytes:
+    """The body with a large value blanked, so that decoding the rest costs little."""
+    if value is None or memoryview(value).nbytes < _SKELETON_BYTES:
+        return body
+    return body.replace(value, b"null", 1)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -68,6 +68,13 @@ async def list_batch_jobs(
     created_by_me: Annotated[bool | None, Query(description="Only of the key that asks")] = None,
     status: Annotated[list[Status] | None, Query()] = None,
     order_by: Annotated[Literal["created", "-created"], Query()] = "-created",
+    _metadata: Annotated[
+        str | None,
+        Query(
+            alias="metadata",
+            description="A JSON object; `metadata[key]=value` and `key=value` mean the same",
+        ),
+    ] = None,
 ) -> Response:
     """List jobs, newest first. Every other parameter is a filter on the metadata of that name."""
     metadata = metadata_filters(request.query_params.multi_items())
@@ -98,10 +105,11 @@ async def list_batch_jobs(
 )
 async def create_batch_job(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Create a job from uploaded files or inline requests; it starts at once."""
-    async with json_object(request, services) as body:
+    async with json_object(request, services, bulky="requests") as body:
         order = await asyncio.to_thread(read_order, body, request.headers, caller, services.rules)
-        coming_bytes = sum(map(len, order.requests))
-        await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
+        if order.requests:
+            coming_bytes = sum(map(len, order.requests))
+            await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
         catalogue = await services.catalogue()
         try:
             job = await submit(
