@@ -59,11 +59,12 @@ class _Load:
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """A job that may give shards: to run, or to settle where `stop` is set. `revocable` says
-    that leases from before the stop may be taken away."""
+    that leases from before the stop may be taken away, `abandoned` that some lease may."""
 
     candidate: Candidate
     stop: Ending | None
     revocable: bool
+    abandoned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,12 @@ def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | 
     if not (want.settling if stopped else want.running and _suits(row, want)):
         return None
     revocable = stopped and _stop_is_old(tx, row)
-    over = leased is not None and (leased.over > 0 or (revocable and leased.unaware > 0))
-    if not (row.has_open or over):
+    abandoned = leased is not None and (leased.over or (revocable and leased.unaware))
+    if not (row.has_open or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
-    return _Turn(candidate, Ending(row.ending) if stopped else None, revocable)
+    stop = Ending(row.ending) if stopped else None
+    return _Turn(candidate, stop, revocable, bool(abandoned))
 
 
 def _suits(row: Row, want: Want) -> bool:
@@ -202,13 +204,15 @@ def _stop_is_old(tx: Transaction, row: Row) -> bool:
 
 async def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:
     """Up to that many claimable shards of one job, but those: abandoned ones first."""
-    over = has_run_out(tx.at)
-    if turn.revocable:
-        over = sa.or_(over, shard.c.settling.is_(sa.false()))
+    rows: list[Row] = []
     mine = sa.select(shard).where(shard.c.job_id == turn.candidate.job, IS_RUN)
     mine = mine.where(shard.c.n.not_in(but)).order_by(shard.c.n)
-    abandoned = mine.where(IS_LEASED, over).limit(number)
-    rows = list(await tx.all(abandoned.with_for_update(skip_locked=True)))
+    if turn.abandoned:
+        over = has_run_out(tx.at)
+        if turn.revocable:
+            over = sa.or_(over, shard.c.settling.is_(sa.false()))
+        abandoned = mine.where(IS_LEASED, over).limit(number)
+        rows += await tx.all(abandoned.with_for_update(skip_locked=True))
     if len(rows) < number:
         fresh = mine.join(job, job.c.id == shard.c.job_id).where(IS_OPEN, is_claimable(tx.at))
         fresh = fresh.limit(number - len(rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from batchmill.clock import jitter
 from batchmill.errors import ConfigError, LedgerUnavailable, Problem
 from batchmill.ledger.mounts import network_type
 from batchmill.ledger.sqlite import Sqlite
@@ -15,6 +16,8 @@ from batchmill.ledger.store import Database
 from batchmill.ledger.upgrade import upgrade
 
 FIELD = "database_url"
+PATIENCE = 15
+"""How often a locked database is tried again before it is given up: for about a minute."""
 _MOUNTS = Path("/proc/mounts")
 _SQLITE_URLS = ("sqlite+aiosqlite:///", "sqlite:///")
 
@@ -27,7 +30,7 @@ async def open_database(database: str | Path) -> Database:
     path = await asyncio.to_thread(_path, database)
     opened = Sqlite(path)
     try:
-        await upgrade(opened.writer, str(path))
+        await _upgrade(opened, str(path))
     except (DBAPIError, sqlite3.Error, OSError) as error:
         await opened.writer.dispose()
         raise LedgerUnavailable(opened.describe(error)) from error
@@ -35,6 +38,18 @@ async def open_database(database: str | Path) -> Database:
         await opened.writer.dispose()
         raise
     return opened
+
+
+async def _upgrade(opened: Sqlite, where: str) -> None:
+    """Bring the tables up to date; waits while another process is doing it."""
+    for _ in range(PATIENCE):
+        try:
+            return await upgrade(opened.reader, opened.writer, where)
+        except DBAPIError as error:
+            if not opened.is_busy(error):
+                raise
+        await asyncio.sleep(jitter())
+    return await upgrade(opened.reader, opened.writer, where)
 
 
 def _path(database: str | Path) -> Path:
@@ -48,6 +63,8 @@ def _path(database: str | Path) -> Path:
     path = Path(text).absolute().resolve()
     if not path.parent.is_dir():
         raise _refused(text, f"{path.parent} is not a directory; make it or give another path")
+    if path.is_dir():
+        raise _refused(text, f"{path} is a directory; give the path of a file in it")
     mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
     kind = network_type(path, mounts)
     if kind is not None:

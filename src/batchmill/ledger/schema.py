@@ -198,7 +198,7 @@ shard = sa.Table(
     _count("first_physical"),
     _maybe("done", sa.LargeBinary),
     _count("succeeded"),
-    _partial("shard_open", "job_id", "n", only="state = 'open' AND kind = 'run'"),
+    _partial("shard_open", "job_id", "kind", "n", only="state = 'open' AND kind = 'run'"),
     _partial("shard_chore", "kind", only="state = 'open' AND kind <> 'run'"),
     _partial("shard_leased", "job_id", "kind", "n", only="state = 'leased'"),
     _partial("shard_owned", "owner", only="state = 'leased'"),

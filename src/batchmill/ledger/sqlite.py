@@ -23,7 +23,6 @@ BUSY_SECONDS = 3.0
 CONNECTIONS = 4
 
 _PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -57,9 +56,9 @@ class Sqlite:
 
     one_writer = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
-        self.reader = _engine(path)
+        self.reader = _engine(path, busy_seconds)
         self.writer = self.reader.execution_options(begin_immediate=True)
 
     async def moment(self, connection: AsyncConnection, clock: Clock, *, write: bool) -> Moment:
@@ -97,13 +96,13 @@ def _name(error: BaseException) -> str:
     return getattr(cause, "sqlite_errorname", "") or ""
 
 
-def _engine(path: Path) -> AsyncEngine:
+def _engine(path: Path, busy_seconds: float) -> AsyncEngine:
     engine = create_async_engine(
         sa.URL.create("sqlite+aiosqlite", database=str(path)),
         pool_size=CONNECTIONS,
         max_overflow=0,
         pool_timeout=30.0,
-        connect_args={"timeout": BUSY_SECONDS},
+        connect_args={"timeout": busy_seconds},
     )
     sa.event.listen(engine.sync_engine, "connect", _prepare)
     sa.event.listen(engine.sync_engine, "begin", _begin)
@@ -111,18 +110,20 @@ def _engine(path: Path) -> AsyncEngine:
 
 
 def _prepare(connection: Any, _record: object) -> None:
+    """Set up a new connection; one that cannot be is closed, or its thread would stay."""
     connection.isolation_level = None
-    cursor = connection.cursor()
     try:
+        cursor = connection.cursor()
         for pragma in _PRAGMAS:
             cursor.execute(pragma)
-            answer = cursor.fetchone()
-            if "journal_mode" in pragma and answer != ("wal",):
-                raise sqlite3.OperationalError(
-                    f"its file system cannot do write-ahead logging (journal mode {answer[0]})"
-                )
-    finally:
+        cursor.execute("PRAGMA journal_mode")
+        (mode,) = cursor.fetchone()
         cursor.close()
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"its file system allows no log (mode {mode})")
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _begin(connection: sa.Connection) -> None:

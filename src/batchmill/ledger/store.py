@@ -122,6 +122,7 @@ class Store:
         self._rules = rules
         self._writing = asyncio.Lock()
         self._steps: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def read(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run a step that changes nothing, on one snapshot."""
@@ -134,11 +135,15 @@ class Store:
         return await self._to_its_end(self._patiently(step, write=True))
 
     async def close(self) -> None:
-        """Wait for the steps under way and let go of the connections."""
+        """Wait for the steps under way and let go of the connections; refuse steps from now."""
+        self._closed = True
         await asyncio.gather(*self._steps, return_exceptions=True)
         await self._database.writer.dispose()
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._closed:
+            work.close()
+            raise LedgerUnavailable("The ledger is closed; open it again.")
         task = asyncio.ensure_future(work)
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)

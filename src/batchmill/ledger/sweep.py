@@ -99,12 +99,14 @@ async def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName
 def _unneeded(tx: Transaction, uploads_before: float) -> sa.Select[Any]:
     """Files that were deleted, have expired or are old uploads without a time of their own,
     and that no unfinished job has for input."""
-    old = sa.and_(
+    deleted = sa.select(file.c.ordinal).where(file.c.deleted_at.is_not(None))
+    expired = sa.select(file.c.ordinal).where(file.c.expires_at <= tx.at.wall)
+    old = sa.select(file.c.ordinal).where(
         file.c.source.in_(_UPLOADED),
         file.c.created_at < uploads_before,
         file.c.expires_at.is_(None),
     )
-    over = sa.or_(file.c.deleted_at.is_not(None), file.c.expires_at <= tx.at.wall, old)
+    over = file.c.ordinal.in_(sa.union_all(deleted, expired, old))
     user = sa.exists().where(
         job_input.c.file_id == file.c.id,
         job.c.id == job_input.c.job_id,

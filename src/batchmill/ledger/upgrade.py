@@ -25,26 +25,25 @@ def versions() -> tuple[str, ...]:
     return tuple(sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")))
 
 
-async def upgrade(engine: AsyncEngine, where: str) -> None:
+async def upgrade(reader: AsyncEngine, writer: AsyncEngine, where: str) -> None:
     """Make the tables what this release needs; nothing happens where they are so already.
 
-    The engine's transactions may write. Refuses, with `ConfigError`, a database that a newer
-    release has written.
+    Refuses, with `ConfigError`, a database that a newer release has written.
     """
-    if await _version(engine, where) == versions()[-1]:
+    if await _version(reader, where) == versions()[-1]:
         return
     while not _one_at_a_time.acquire(blocking=False):  # noqa: ASYNC110 - held by another thread
         await asyncio.sleep(0.01)
     try:
-        async with engine.begin() as connection:
+        async with writer.begin() as connection:
             if await connection.run_sync(_read_version) != versions()[-1]:
                 await connection.run_sync(_migrate)
     finally:
         _one_at_a_time.release()
 
 
-async def _version(engine: AsyncEngine, where: str) -> str | None:
-    async with engine.connect() as connection:
+async def _version(reader: AsyncEngine, where: str) -> str | None:
+    async with reader.connect() as connection:
         found = await connection.run_sync(_read_version)
     if found is not None and found not in versions():
         message = (

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.conformance.ledger.world import BEAT_SECONDS, LEASE_SECONDS, World
 
 from batchmill.clock import ManualClock
 from batchmill.ledger import SqlLedger, Timing
+from tests.conformance.ledger.world import BEAT_SECONDS, LEASE_SECONDS, World
 
 TIMING = Timing(LEASE_SECONDS, BEAT_SECONDS)
 Open = Callable[..., Awaitable[SqlLedger]]

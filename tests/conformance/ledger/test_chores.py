@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.ledger.world import ALICE, BOB, ERR, LEASE_SECONDS, OUT, World, plan_of
 
 from batchmill.model import Beat, Ending, JobState, Kind
+from tests.conformance.ledger.world import ALICE, BOB, ERR, LEASE_SECONDS, OUT, World, plan_of
 
 ALL = list(Kind)[1:]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World
 
 from batchmill.ledger.turns import Candidate, choose, deal
 from batchmill.model import (
@@ -17,6 +16,7 @@ from batchmill.model import (
     Usage,
 )
 from batchmill.ports import Want
+from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World
 
 
 async def test_the_first_claim_of_a_queued_job_makes_it_running(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.ledger.world import ERR, OUT, World
 
 from batchmill.errors import Conflict
 from batchmill.model import (
@@ -18,6 +17,7 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.ports import FileQuery
+from tests.conformance.ledger.world import ERR, OUT, World
 
 A, B = TenantId("a"), TenantId("b")
 DAY = 86_400.0
@@ -111,7 +111,11 @@ async def test_files_are_filtered(world: World) -> None:
         return {file.id for file in page.items}
 
     assert await found(purposes=("ocr",)) == {ocr.id}
-    assert await found(purposes=("ocr", "batch_output")) == {ocr.id, job.output_file, job.error_file}
+    assert await found(purposes=("ocr", "batch_output")) == {
+        ocr.id,
+        job.output_file,
+        job.error_file,
+    }
     assert await found(sources=("result",)) == {job.output_file, job.error_file}
     assert await found(sources=("upload", "inline")) == others
     assert await found(sample_types=("batch_result",)) == {job.output_file}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.ledger.world import LEASE_SECONDS, World
 
 from batchmill.model import (
     Beat,
@@ -16,6 +15,7 @@ from batchmill.model import (
     TenantId,
     WaitingReason,
 )
+from tests.conformance.ledger.world import LEASE_SECONDS, World
 
 UP = EngineStatus("gpu", "vllm", EngineState.UP, "", ("small", "big"), 12.5, 3, True, False)
 DOWN = EngineStatus("gpu", "vllm", EngineState.DOWN, "connection refused")

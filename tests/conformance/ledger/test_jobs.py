@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.ledger.world import ALICE, ERR, World, plan_of, source_of
 
 from batchmill.errors import StateConflict
 from batchmill.model import (
@@ -24,6 +23,7 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.ports import JobQuery
+from tests.conformance.ledger.world import ALICE, ERR, World, plan_of, source_of
 
 A, B = TenantId("a"), TenantId("b")
 BAD = LineError("invalid_json_line", "no JSON", 3, "body")
@@ -74,7 +74,9 @@ async def test_inputs_keep_their_order(world: World) -> None:
 
 async def test_inline_requests_become_a_file_of_the_same_transaction(world: World) -> None:
     blob = BlobName("inputs/inline")
-    inline = File(FileId("inline"), A, "requests.jsonl", "batch", FileSource.INLINE, 9, 0, 2, blob=blob)
+    inline = File(
+        FileId("inline"), A, "requests.jsonl", "batch", FileSource.INLINE, 9, 0, 2, blob=blob
+    )
     new = Job(JobId("j"), A, Dialect.MISTRAL, "/v1/ocr", JobState.VALIDATING, 0, 60, 2, inline=True)
     source = JobInput(inline.id, inline.filename, blob, 9, 2)
     await world.ledger.create_job(new, [source], inline)
@@ -82,7 +84,10 @@ async def test_inline_requests_become_a_file_of_the_same_transaction(world: Worl
 
 
 async def test_a_job_whose_input_has_gone_is_not_made(world: World) -> None:
-    deleted, expired = await world.upload(A), await world.upload(A, expires_at=world.clock.wall() + 1)
+    deleted, expired = (
+        await world.upload(A),
+        await world.upload(A, expires_at=world.clock.wall() + 1),
+    )
     await world.ledger.delete_file(A, deleted.id)
     world.clock.advance(2)
     foreign = await world.upload(B)

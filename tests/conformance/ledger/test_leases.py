@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+from batchmill.errors import LeaseLost
+from batchmill.model import Answer, Beat, Ending, Kind, Lease, LineError, Owner, Verdict
 from tests.conformance.ledger.world import (
     ALICE,
     BOB,
@@ -12,9 +15,6 @@ from tests.conformance.ledger.world import (
     plan_of,
     segments,
 )
-
-from batchmill.errors import LeaseLost
-from batchmill.model import Answer, Beat, Ending, Kind, Lease, LineError, Owner, Verdict
 
 
 async def test_a_leased_shard_is_nobody_elses(world: World) -> None:
@@ -150,7 +150,7 @@ async def test_renew_says_why_a_job_stopped(world: World) -> None:
     await world.ledger.fail_job(failed.id, LineError("internal_error", "the input is damaged"))
     world.clock.advance(31.0)
     answers = (await world.ledger.renew(ALICE, list(held.values()), Beat())).answers
-    said = {id: answers[lease.key] for id, lease in held.items()}
+    said = {job: answers[lease.key] for job, lease in held.items()}
     assert said == {
         cancelled.id: Answer(Verdict.STOP, Ending.CANCELLED),
         failed.id: Answer(Verdict.STOP, Ending.FAILED),

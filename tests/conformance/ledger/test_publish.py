@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World, segments
 
 from batchmill.errors import LeaseLost, StateConflict
 from batchmill.model import (
@@ -22,6 +21,7 @@ from batchmill.model import (
     Usage,
 )
 from batchmill.ports import FileQuery
+from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World, segments
 
 
 async def test_counters_show_what_was_committed(world: World) -> None:
@@ -95,7 +95,7 @@ async def test_a_line_named_twice_in_one_part_is_refused(world: World) -> None:
     await world.queue()
     held = await world.claim_one()
     part = world.part(held.lease, [0])
-    twice = type(part)(part.blob, part.entries + (PartEntry(0, 10, 10, ERR),), 20)
+    twice = type(part)(part.blob, (*part.entries, PartEntry(0, 10, 10, ERR)), 20)
     assert await world.ledger.commit([(held.lease, twice)]) == (False,)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.conformance.ledger.world import World
-
 from batchmill.model import JobState
+from tests.conformance.ledger.world import World
 
 
 async def test_wall_time_never_runs_backwards(world: World) -> None:

@@ -49,11 +49,11 @@ class World:
     _numbers: Any = field(default_factory=lambda: count(1))
 
     async def upload(self, tenant: TenantId = DEFAULT_TENANT, **values: Any) -> File:
-        id = FileId(new_id())
+        new = FileId(new_id())
         given: dict[str, Any] = {"filename": "in.jsonl", "purpose": "batch", "size_bytes": 100}
         given |= {"source": FileSource.UPLOAD, "created_at": 0.0, "lines": 4}
-        given |= {"blob": BlobName(f"inputs/{id}")} | values
-        return await self.ledger.add_file(File(id=id, tenant=tenant, **given))
+        given |= {"blob": BlobName(f"inputs/{new}")} | values
+        return await self.ledger.add_file(File(id=new, tenant=tenant, **given))
 
     async def create(
         self,
@@ -117,9 +117,7 @@ class World:
         blob = f"jobs/{lease.job}/parts/{lease.n}.{lease.epoch}.{next(self._numbers)}"
         return Part(BlobName(blob), entries, 10 * len(entries), usage or Usage())
 
-    async def commit(
-        self, held: ShardLease, lines: Iterable[int] | Mapping[int, Stream]
-    ) -> bool:
+    async def commit(self, held: ShardLease, lines: Iterable[int] | Mapping[int, Stream]) -> bool:
         (answer,) = await self.ledger.commit([(held.lease, self.part(held.lease, lines))])
         return answer
 
@@ -129,6 +127,12 @@ class World:
         left = {n: stream for n in range(held.shard.lines) if n not in streams}
         assert not left or await self.commit(held, left)
         assert await self.ledger.close(held.lease, segments(held, streams | left))
+
+    async def close(self, held: ShardLease) -> bool:
+        """Close a shard whose every line is in the output."""
+        return await self.ledger.close(
+            held.lease, segments(held, dict.fromkeys(range(held.shard.lines), OUT))
+        )
 
     async def finalize(self, owner: Owner = ALICE) -> Job:
         lease, _ = await self.chore(Kind.FINALIZE, owner)

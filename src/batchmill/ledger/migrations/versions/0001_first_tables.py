@@ -224,7 +224,7 @@ def _shard() -> None:
     )
     _partial("shard_chore", "shard", ["kind"], "state = 'open' AND kind <> 'run'")
     _partial("shard_leased", "shard", ["job_id", "kind", "n"], "state = 'leased'")
-    _partial("shard_open", "shard", ["job_id", "n"], "state = 'open' AND kind = 'run'")
+    _partial("shard_open", "shard", ["job_id", "kind", "n"], "state = 'open' AND kind = 'run'")
     _partial("shard_owned", "shard", ["owner"], "state = 'leased'")
 
 

@@ -1,0 +1,111 @@
+"""No step that runs every second looks at more shards than it touches, whatever their number."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from batchmill.model import Beat, BlobName, Kind, Lease, ShardLease
+from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments
+
+SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore")
+"""Leased rows and open chores are few: reading all of them is right."""
+
+
+class Statements:
+    """What the ledger has sent to its database since it was last asked."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._seen: dict[str, Any] = {}
+        sa.event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, *event: Any) -> None:
+        _, _, sql, values, _, many = event
+        if not sql.startswith(("BEGIN", "INSERT")):
+            self._seen[sql] = values[0] if many else values
+
+    def plans(self, database: Path) -> Iterator[tuple[str, str]]:
+        """Each statement with each step of its plan."""
+        connection = sqlite3.connect(database)
+        for sql, values in self._seen.items():
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values):
+                yield sql, row[3]
+        connection.close()
+        self._seen.clear()
+
+
+@pytest.fixture
+def statements(world: World) -> Statements:
+    return Statements(world.ledger._store._database.reader.sync_engine)
+
+
+async def _steps(world: World) -> dict[str, Any]:
+    """Every step of a worker's day, each ready to be taken."""
+    job = await world.queue([2] * 30)
+    stopped = await world.queue([2] * 30)
+    held: list[ShardLease] = await world.claim(limit=9)
+    await world.ledger.commit([(each.lease, world.part(each.lease, [0])) for each in held])
+    world.pass_lease_time()
+    held = await world.claim(limit=9)
+    mine = [each for each in held if each.job.id == job.id]
+    await world.ledger.cancel(stopped.tenant, stopped.id)
+    world.pass_two_beats()
+    await world.create()
+    chore: Lease = (await world.chore(Kind.VALIDATE, BOB))[0]
+    ledger = world.ledger
+    sides = segments(mine[0], {0: OUT, 1: OUT})
+    return {
+        "claim": lambda: world.claim(limit=20),
+        "renew": lambda: ledger.renew(ALICE, [each.lease for each in held], Beat()),
+        "commit": lambda: ledger.commit([(h.lease, world.part(h.lease, [1])) for h in mine]),
+        "close": lambda: ledger.close(mine[0].lease, sides),
+        "note_alone": lambda: ledger.note_alone(mine[1].lease, 1),
+        "release": lambda: ledger.release([mine[2].lease]),
+        "strike": lambda: ledger.strike(chore, "x"),
+        "chore": lambda: ledger.claim_chore(ALICE, list(Kind)),
+        "expire": ledger.expire_jobs,
+        "release_worker": lambda: ledger.release_worker("alice", struck=True),
+        "referenced": lambda: ledger.referenced([BlobName(f"jobs/{job.id}/parts/0.1.1")]),
+        "part_blobs_to_drop": lambda: ledger.part_blobs_to_drop(10),
+        "dropped": lambda: ledger.dropped([BlobName("x")]),
+        "expire_files": lambda: ledger.expire_files(1.0),
+    }
+
+
+async def test_no_step_scans_the_shards(
+    world: World, statements: Statements, database: Path
+) -> None:
+    seen = 0
+    for name, step in (await _steps(world)).items():
+        list(statements.plans(database))
+        await step()
+        for sql, plan in statements.plans(database):
+            seen += "shard" in plan
+            if plan.startswith("SCAN shard"):
+                assert plan.endswith(SMALL_INDEXES), (name, sql, plan)
+            if plan.startswith("SCAN"):
+                assert not plan.startswith(("SCAN job", "SCAN part ", "SCAN file")) or (
+                    plan.endswith("part_spent")
+                ), (name, sql, plan)
+    assert seen > 20
+
+
+async def test_open_and_leased_shards_are_found_without_passing_the_closed_ones(
+    world: World, statements: Statements, database: Path
+) -> None:
+    """`SEARCH shard ... (job_id=? AND kind=?)` through the primary key would pass them all."""
+    steps = await _steps(world)
+    found = 0
+    for name in ("claim", "renew", "chore"):
+        list(statements.plans(database))
+        await steps[name]()
+        for sql, plan in statements.plans(database):
+            if plan.startswith("SEARCH shard") and "n=?" not in plan:
+                found += 1
+                assert any(index in plan for index in ("shard_open", *SMALL_INDEXES)), (sql, plan)
+    assert found >= 4
