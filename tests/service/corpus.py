@@ -17,6 +17,10 @@ GOOD = lines(2)
 FILE = file_part(GOOD)
 DEEP = b'{"a":' * 100_000
 REQUESTS = [{"body": {}}]
+TWICE = (
+    b'{"endpoint":"/v1/ocr","model":"small","requests":'
+    b'[{"custom_id":"a","custom_id":"b","body":{"n":%b,"text":"%b"}}]}'
+)
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ FIELDS = [
     bad_job("a body null", "missing_required_parameter", "requests.0.body", requests=[{"body": None}]),
     bad_job("a body a list", "invalid_type", "requests.0.body", requests=[{"body": []}]),
     bad_job("a custom_id a number", "invalid_type", "requests.0.custom_id", requests=[{"custom_id": 1, "body": {}}]),
+    Case("job: an id twice, an endless number and 70 kB", JOBS, 422, "invalid_value", "requests.0.custom_id", None, "POST", TWICE % (b"9" * 5000, b"x" * 70_000)),
     bad_job("metadata a list", "invalid_type", "metadata", metadata=[]),
     bad_job("metadata a number", "invalid_type", "metadata.a", metadata={"a": 1}),
     bad_job("metadata null inside", "invalid_type", "metadata.a", metadata={"a": None}),

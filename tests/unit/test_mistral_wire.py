@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from batchmill.core.submit import window_seconds
 from batchmill.dialects.ids import uuid_in
+from batchmill.dialects.mistral.create import read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.wire import STATUSES, Status, job_errors, states_of
-from batchmill.model import JobState, LineError
+from batchmill.model import DEFAULT_TENANT, JobState, LineError
+from batchmill.web.auth import Caller
+from batchmill.web.bodies import JsonObject
+from batchmill.web.errors import InvalidFields
+from batchmill.web.services import ApiRules
 from batchmill.web.uploads import plain_filename
 
 UUID = "4017dc9f-b629-42f4-9700-8c681b9e7f0f"
@@ -68,6 +74,15 @@ def test_parameters_that_are_not_known_are_metadata(
     query: list[tuple[str, str]], wanted: dict[str, str] | None
 ) -> None:
     assert metadata_filters(query) == wanted
+
+
+@pytest.mark.parametrize("ids", ['"custom_id":"a",', '"custom_id":"a","custom_id":"b",'])
+def test_a_request_that_is_nested_too_deeply_is_told(ids: str) -> None:
+    raw = f'[{{{ids}"body":{{"x":{"[" * 50_000}{"]" * 50_000}}}}}]'
+    body = JsonObject({"requests": msgspec.Raw(raw)}, {"endpoint": "/v1/ocr", "model": "m"})
+    with pytest.raises(InvalidFields) as caught:
+        read_order(body, {}, Caller(DEFAULT_TENANT), ApiRules())
+    assert caught.value.details[0].loc == ["body", "requests"]
 
 
 @pytest.mark.parametrize(

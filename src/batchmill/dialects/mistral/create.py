@@ -141,6 +141,8 @@ def _read_requests(body: JsonObject, limit: int) -> _Inline:
         requests = _LIST.decode(raw)
     except msgspec.ValidationError:
         return _Inline(details=(_detail("list_type", ("requests",), "Must be a list"),))
+    except RecursionError:
+        return _Inline(details=(_detail("value_error", ("requests",), "Is nested too deeply"),))
     if len(requests) > limit:
         says = f"At most {limit} requests; upload more as a file"
         return _Inline(details=(_detail("too_long", ("requests",), says),))
@@ -157,14 +159,9 @@ def _read_requests(body: JsonObject, limit: int) -> _Inline:
 
 def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
     """One request as an input line: its id (else its index) and its body as it came."""
-    if not raw.startswith(b"{"):
-        return _detail("dict_type", ("requests", place), "Must be an object")
-    if (twice := _key_twice(raw)) is not None:
-        return _detail("value_error", ("requests", place, twice), "The key stands twice")
-    try:
-        request = _REQUEST.decode(raw)
-    except msgspec.ValidationError:
-        return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
+    request = _request(place, raw)
+    if isinstance(request, ErrorDetail):
+        return request
     text = b"null" if request.body is msgspec.UNSET else bytes(request.body)
     if text == b"null":
         return _detail("missing", ("requests", place, "body"), "Field required")
@@ -174,12 +171,26 @@ def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
     return b'{"custom_id":' + custom_id + b',"body":' + ascii_line(text) + b"}\n"
 
 
+def _request(place: int, raw: bytes) -> _Request | ErrorDetail:
+    if not raw.startswith(b"{"):
+        return _detail("dict_type", ("requests", place), "Must be an object")
+    try:
+        twice, request = _key_twice(raw), _REQUEST.decode(raw)
+    except RecursionError:
+        return _detail("value_error", ("requests", place), "Is nested too deeply")
+    except msgspec.ValidationError:
+        return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
+    if twice is not None:
+        return _detail("value_error", ("requests", place, twice), "The key stands twice")
+    return request
+
+
 def _key_twice(raw: bytes) -> str | None:
     """`custom_id` or `body` where the request itself has it twice."""
     if raw.count(b'"custom_id"') < 2 and raw.count(b'"body"') < 2:
         return None
     objects: list[list[tuple[str, Any]]] = []
-    json.loads(raw, object_pairs_hook=objects.append)
+    json.loads(raw, object_pairs_hook=objects.append, parse_int=str, parse_float=str)
     keys = [key for key, _ in objects[-1]]
     return next((key for key in ("custom_id", "body") if keys.count(key) > 1), None)
 
