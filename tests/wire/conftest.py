@@ -57,7 +57,8 @@ class Clients:
         for line in done.stdout.splitlines():
             report = json.loads(line)
             problems[report["operation"]] = report["problem"]
-        return problems
+        log = self._serve.log.read_text()[-3000:]
+        return {name: each and f"{each}\nserver's log: {log}" for name, each in problems.items()}
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
+export const LARGE = 600;
 const IN_FLIGHT = new Set(["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"]);
 const AWKWARD = 'tear\u2028here\u2029or\u0085there \u{1f40b} naïve 数据 "quoted" \\ back';
 const operations = new Map();
@@ -41,6 +42,7 @@ export async function report(world, wanted) {
 export class World {
   #made = 0;
   #finished;
+  #large;
 
   constructor(sdk, where) {
     this.sdk = sdk;
@@ -115,6 +117,12 @@ export class World {
     this.#finished ??= await this.ended(await this.create(chat(3), { metadata: { which: "finished" } }));
     return this.#finished;
   }
+
+  // A job of `LARGE` awkward lines that has ended well; its result comes in many chunks.
+  async large() {
+    this.#large ??= await this.ended(await this.create(chat(LARGE)));
+    return this.#large;
+  }
 }
 
 // Chat lines whose ids and texts are awkward, each with a text of its own.
@@ -172,6 +180,7 @@ export async function refused(world, status, call) {
   const body = JSON.parse(error.body);
   assert.equal(body.object, "error");
   assert(body.message);
+  if (status === 422) for (const detail of body.detail) assert(detail.loc && detail.msg && detail.type, error.body);
   return error;
 }
 

@@ -49,6 +49,7 @@ operation("refusals.bad_jobs", async (world) => {
     { inputFiles, requests: [{ body: chatBody(0) }] },
     { inputFiles, agentId: "ag_1" },
     { inputFiles, model: null },
+    { inputFiles, model: "no-such-model" },
     { inputFiles, endpoint: "/v1/nothing" },
     { inputFiles, timeoutHours: 0 },
     { inputFiles, timeoutHours: 169 },

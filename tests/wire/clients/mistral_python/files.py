@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from mistral_python.harness import World, chat, custom_id, is_uuid, operation, refused
+from mistral_python.harness import LARGE, World, chat, custom_id, is_uuid, operation, refused
 
 
 @operation
@@ -193,24 +193,22 @@ def download(world: World) -> None:
 @operation
 def download_raw_stream(world: World) -> None:
     """As Mistral's sample does: every network chunk is decoded by itself."""
-    answer = world.client.files.download(file_id=world.finished.output_file)
-    text = "".join(chunk.decode("utf-8") for chunk in answer.stream)
-    assert [json.loads(line)["custom_id"] for line in text.split("\n") if line] == _ids()
+    chunks = list(world.client.files.download(file_id=world.large.output_file).stream)
+    assert len(chunks) > 1, "this result should come in several chunks"
+    _is_large("".join(chunk.decode("utf-8") for chunk in chunks).split("\n"))
 
 
 @operation
 def download_one_byte_chunks(world: World) -> None:
-    answer = world.client.files.download(file_id=world.finished.output_file)
-    text = "".join(chunk.decode("utf-8") for chunk in answer.iter_raw(1))
-    assert text.endswith("\n")
-    assert [json.loads(line)["custom_id"] for line in text.split("\n") if line] == _ids()
+    answer = world.client.files.download(file_id=world.large.output_file)
+    _is_large("".join(chunk.decode("utf-8") for chunk in answer.iter_raw(1)).split("\n"))
 
 
 @operation
 def download_lines(world: World) -> None:
     """httpx splits lines at U+2028, U+2029 and U+0085 too."""
-    answer = world.client.files.download(file_id=world.finished.output_file)
-    assert [json.loads(line)["custom_id"] for line in answer.iter_lines()] == _ids()
+    answer = world.client.files.download(file_id=world.large.output_file)
+    _is_large([*answer.iter_lines(), ""])
 
 
 @operation(since="1.2.5")
@@ -259,5 +257,8 @@ def _size(file: Any) -> int:
     return int(getattr(file, "size_bytes", None) or file.bytes)
 
 
-def _ids() -> Any:
-    return [custom_id(n) for n in range(3)]
+def _is_large(lines: Any) -> None:
+    """These are the lines of the large result; the last one ends with a line break."""
+    *lines, last = lines
+    assert last == "", last
+    assert [json.loads(line)["custom_id"] for line in lines] == [custom_id(n) for n in range(LARGE)]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from mistral_python.release import Mistral, errors
 
+LARGE = 600
 IN_FLIGHT = {"QUEUED", "RUNNING", "CANCELLATION_REQUESTED"}
 Operation: TypeAlias = "Callable[[World], None]"
 
@@ -116,6 +117,11 @@ class World:
         """A job of three awkward lines that has ended well."""
         return self.ended(self.create(chat(3), metadata={"which": "finished"}))
 
+    @cached_property
+    def large(self) -> Any:
+        """A job of `LARGE` awkward lines that has ended well; its result comes in many chunks."""
+        return self.ended(self.create(chat(LARGE)))
+
 
 def chat(count: int, start: int = 0) -> bytes:
     """Chat lines whose ids and texts are awkward, each with a text of its own."""
@@ -149,6 +155,9 @@ def refused(status: int, call: Callable[..., Any], *given: Any, **named: Any) ->
     assert body["object"] == "error", body
     assert isinstance(body["message"], str), body
     assert body["message"], body
+    if status == 422:
+        for detail in body["detail"]:
+            assert {"loc", "msg", "type"} <= set(detail), body
     return error
 
 

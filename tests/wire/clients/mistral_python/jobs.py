@@ -145,8 +145,12 @@ def create_with_model_in_the_body_alone(world: World) -> None:
 @operation(since="1.5.0")
 def create_with_headers(world: World) -> None:
     """The SDK refuses arguments it does not know; headers carry our own."""
-    job = world.create(chat(1), http_headers={"x-batchmill-priority": "5"})
-    assert world.ended(job).status == "SUCCESS"
+    headers = {"x-batchmill-priority": "5", "x-batchmill-on-invalid": "quarantine"}
+    job = world.ended(world.create(chat(1) + b'{"custom_id": "x"}\n', http_headers=headers))
+    assert (job.status, job.succeeded_requests, job.failed_requests) == ("SUCCESS", 1, 1), job
+    (line,) = world.lines(job.error_file)
+    assert (line["custom_id"], line["response"]) == ("x", None), line
+    assert line["error"]["message"], line
 
 
 @operation

@@ -80,6 +80,13 @@ def no_model(world: World) -> None:
     refused(422, _create, world.client, world, input_files=[file], model=None)
 
 
+@operation
+def unknown_model(world: World) -> None:
+    file = world.upload(chat(1))
+    error = refused(422, _create, world.client, world, input_files=[file], model="no-such-model")
+    assert "no-such-model" in error.body, error.body
+
+
 @operation(since="1.6.0")
 def unknown_endpoint(world: World) -> None:
     file = world.upload(chat(1))
@@ -116,8 +123,7 @@ def upload_of_no_lines(world: World) -> None:
 
 
 @operation
-def unknown_order(world: World) -> None:
-    """No SDK sends it; whoever does learns why not."""
+def impossible_pages(world: World) -> None:
     refused(422, world.client.batch.jobs.list, page=-1)
     refused(422, world.client.files.list, page_size=-1)
 
