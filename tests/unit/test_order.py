@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,43 @@ def test_sorting_by_key_puts_common_prefixes_together(choices: list[int]) -> Non
         heads = [prompt[:depth] for prompt in ordered]
         runs = [head for n, head in enumerate(heads) if n == 0 or heads[n - 1] != head]
         assert len(runs) == len(set(heads))
+
+
+def cache_hits(prompts: list[bytes], blocks: int, block_bytes: int = 64) -> int:
+    """Hits of a prefix cache that keeps the blocks used last."""
+    cache: OrderedDict[bytes, None] = OrderedDict()
+    hits = 0
+    for prompt in prompts:
+        for end in range(block_bytes, len(prompt) + 1, block_bytes):
+            if prompt[:end] in cache:
+                cache.move_to_end(prompt[:end])
+                hits += 1
+            else:
+                cache[prompt[:end]] = None
+                if len(cache) > blocks:
+                    cache.popitem(last=False)
+    return hits
+
+
+@pytest.mark.parametrize("templates", [50, 400])
+@pytest.mark.parametrize("template_bytes", [150, 700])
+@pytest.mark.parametrize("system", [b"", b"You label texts. " * 20])
+def test_shuffled_templates_hit_a_cache_nearly_as_often_as_sorted_prompts(
+    templates: int, template_bytes: int, system: bytes
+) -> None:
+    chance = random.Random(5)
+    words = [b"alpha", b"beta", b"gamma", b"label", b"answer", b"text", b"with", b"the"]
+
+    def text(size: int) -> bytes:
+        return b" ".join(chance.choices(words, k=size // 5))[:size]
+
+    heads = [text(template_bytes) for _ in range(templates)]
+    users = [chance.choice(heads) + text(200) for _ in range(1500)]
+    chosen = sorted(users, key=lambda user: key(*filter(None, [system, user])))
+    found, best = (
+        cache_hits([system + user for user in order], 300) for order in (chosen, sorted(users))
+    )
+    assert found >= 0.95 * best
 
 
 def test_keys_are_the_same_in_every_process() -> None:

@@ -25,8 +25,9 @@ from batchmill.model import LineError
 
 LEVELS = 8
 KEY_BYTES = 2 * LEVELS
-CUTS = (256, 1024, 4096, 16_384)
-"""Boundaries within one text, in bytes."""
+CUTS = (128, 512, 2048, 8192)
+"""Boundaries within one text, in bytes. A shared beginning shorter than the first is no more than
+a block or two of an engine's cache."""
 MAX_EXPECTED = 2**32 - 1
 
 _NO_LEVELS = bytes(KEY_BYTES)

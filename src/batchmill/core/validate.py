@@ -28,6 +28,8 @@ from batchmill.model import BlobName, Job, JobInput, LineError, Shard
 from batchmill.ports import Blobs, Plan
 
 ORDERS_AT_ONCE = 16
+JUDGED_BYTES = 256 * 1024
+"""How much is judged at once: what bounds the objects that are alive meanwhile."""
 
 
 async def validate(job: Job, inputs: Sequence[JobInput], blobs: Blobs, rules: LineRules) -> Plan:
@@ -109,7 +111,8 @@ class Reading:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk of the input."""
-        self._take(self._splitter.feed(chunk))
+        for start in range(0, len(chunk), JUDGED_BYTES):
+            self._take(self._splitter.feed(chunk[start : start + JUDGED_BYTES]))
 
     def finish(self) -> None:
         """The input has ended, and with it a shard."""
