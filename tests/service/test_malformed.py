@@ -3,14 +3,26 @@ none is a 5xx, none leaves a file, a blob or a job behind."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
+import pytest_asyncio
 
 from tests.service.corpus import CASES, FILES, GOOD, GOOD_LINE, JOBS, LINES, Case
-from tests.service.rig import Rig
+from tests.service.rig import Rig, open_rig
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """One rig for the whole table: nothing that is refused leaves a trace."""
+    async with open_rig(tmp_path_factory.mktemp("malformed")) as rig:
+        yield rig
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_malformed_requests_are_told_exactly(rig: Rig, case: Case) -> None:
+async def test_malformed_requests_are_told_exactly(shared: Rig, case: Case) -> None:
+    rig = shared
     reply = await rig.call(case.method, case.path, content=case.content, headers=dict(case.headers))
     body = reply.json()
     told = (reply.status_code, body["code"], body["param"], body.get("line"))
