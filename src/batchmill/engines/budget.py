@@ -23,7 +23,8 @@ class ByteBudget:
 
     Takers wait in order of arrival while it is spent. So that half-read replies cannot wait
     for each other for ever, the one that has waited longest may go over the limit, alone,
-    until what is spent is back within it.
+    until what is spent is back within it. Somebody waits only while another is over the limit,
+    so a newcomer never overtakes.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -34,8 +35,6 @@ class ByteBudget:
 
     def takes_at_once(self, ticket: Ticket, size_bytes: int) -> bool:
         """Take that many more bytes if nobody has to wait for it; whether they were taken."""
-        if self._waiting and self._favoured is not ticket:
-            return False
         if not self._admits(ticket, size_bytes):
             return False
         self._grant(ticket, size_bytes)
@@ -54,7 +53,6 @@ class ByteBudget:
         except asyncio.CancelledError:
             if turn.cancelled():
                 self._waiting.remove(place)
-                self.release(0)
             raise
 
     def resize(self, ticket: Ticket, size_bytes: int) -> None:

@@ -16,10 +16,6 @@ from batchmill.engines.budget import ByteBudget, Ticket
 from batchmill.engines.parsing import AnswerParser, HttpAnswer
 from batchmill.ports import Broken
 
-IDLE_SECONDS = 3.0
-"""A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
-and a call that meets the closing is lost."""
-
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -43,10 +39,10 @@ class Connection(asyncio.Protocol):
         self._idle_since = 0.0
         self._exchange: _Exchange | None = None
 
-    def is_fit(self, now: float) -> bool:
-        """Whether a request may go out on this idle connection; the engine may have closed it
-        without the loop having looked."""
-        is_fresh = now - self._idle_since < IDLE_SECONDS
+    def is_fit(self, idle_seconds: float) -> bool:
+        """Whether a request may go out on this connection, which has been idle for no longer
+        than that. The engine may have closed it without the loop having looked."""
+        is_fresh = asyncio.get_running_loop().time() - self._idle_since < idle_seconds
         return is_fresh and self.is_open() and not self._is_readable()
 
     def is_open(self) -> bool:

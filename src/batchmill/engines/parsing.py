@@ -82,10 +82,10 @@ class AnswerParser:
     # httptools
 
     def on_message_begin(self) -> None:
-        if self.outcome is not None:
+        if self.outcome is None:
+            self._headers = {}  # what came before, if anything, was a 1xx
+        else:
             self.keeps = False  # a second answer to one request
-        elif not self._has_head:
-            self._headers = {}  # what came before was a 1xx
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:

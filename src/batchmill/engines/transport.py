@@ -25,6 +25,9 @@ from batchmill.ports import Answered, Broken, Call, EngineDown, Reply, Unreachab
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 LISTING_SECONDS = 10.0
+IDLE_SECONDS = 3.0
+"""A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
+and a call that meets the closing is lost."""
 
 
 class HttpTransport:
@@ -38,14 +41,15 @@ class HttpTransport:
         budget: ByteBudget,
         *,
         max_reply_bytes: int = MAX_REPLY_BYTES,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._clock, self._budget = clock, budget
-        self._max_reply_bytes = max_reply_bytes
+        self._max_reply_bytes, self._idle_seconds = max_reply_bytes, idle_seconds
         self._address = address_of(spec.url, spec.key)
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
         self._idle: list[Connection] = []
-        self._closed = False
+        self._is_closed = False
         self._usual_bytes = 0
         """About how long the answers are that do not say so; the largest of late."""
 
@@ -82,7 +86,7 @@ class HttpTransport:
         return names
 
     async def close(self) -> None:
-        self._closed = True
+        self._is_closed = True
         while self._idle:
             self._idle.pop().drop()
 
@@ -92,29 +96,35 @@ class HttpTransport:
         """Send once and read the whole answer, or say how that failed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        connection = self._idle_connection(began) or await self._connect(seconds)
+        connection = self._idle_connection() or await self._connect(seconds)
         if isinstance(connection, Unreachable):
             return connection
         left = seconds - (loop.time() - began)
         room = Room(self._budget, ticket, self._max_reply_bytes, self._usual_bytes)
         head = self._head(method, path, len(body))
         answer, good = await connection.exchange((head, body), room, left)
-        if good and not self._closed:
-            self._idle.append(connection)
+        if good:
+            self._keep(connection)
         if not isinstance(answer, HttpAnswer):
             return answer
         if "content-length" not in answer.headers:
             self._usual_bytes = max(len(answer.body), self._usual_bytes * 7 // 8)
         return self._decoded(answer) if "content-encoding" in answer.headers else answer
 
-    def _idle_connection(self, now: float) -> Connection | None:
+    def _idle_connection(self) -> Connection | None:
         """The connection that was used last, if one is fit; the others go."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_fit(now):
+            if connection.is_fit(self._idle_seconds):
                 return connection
             connection.drop()
         return None
+
+    def _keep(self, connection: Connection) -> None:
+        if self._is_closed:
+            connection.drop()
+        else:
+            self._idle.append(connection)
 
     async def _connect(self, seconds: float) -> Connection | Unreachable:
         address = self._address

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from batchmill.clock import ManualClock
 from batchmill.engines.budget import ByteBudget
+from batchmill.engines.parsing import AnswerParser
 from batchmill.engines.transport import HttpTransport
 from batchmill.model import EngineSpec
 from batchmill.ports import (
@@ -39,11 +42,15 @@ def transport_to(
     key: str | None = None,
     budget: ByteBudget | None = None,
     max_reply_bytes: int = 64_000_000,
-    timeout_seconds: float = 20.0,
+    idle_seconds: float = 3.0,
 ) -> HttpTransport:
-    spec = EngineSpec("e", url, key=key, timeout_seconds=timeout_seconds)
+    spec = EngineSpec("e", url, key=key)
     return HttpTransport(
-        spec, ManualClock(), budget or ByteBudget(96_000_000), max_reply_bytes=max_reply_bytes
+        spec,
+        ManualClock(),
+        budget or ByteBudget(96_000_000),
+        max_reply_bytes=max_reply_bytes,
+        idle_seconds=idle_seconds,
     )
 
 
@@ -241,7 +248,7 @@ async def test_a_connection_that_is_never_made_is_unreachable() -> None:
             extra.setblocking(False)
             extra.connect_ex(listener.getsockname())
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-            transport = transport_to(url, timeout_seconds=0.5)
+            transport = transport_to(url)
             reply = await transport.send(Call("/v1/ocr", BODY, 0.5))
     assert isinstance(reply, Unreachable)
 
@@ -332,6 +339,87 @@ async def test_a_connection_closed_while_idle_costs_no_call() -> None:
             await closed.wait()
             await asyncio.sleep(0.01)  # the FIN reaches the client's pool through the kernel
         assert len(server.requests) == 10
+
+
+async def test_a_connection_that_was_closed_behind_the_loops_back_costs_no_call() -> None:
+    def answer_and_close(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.recv(65536)
+            accepted.sendall(OK)
+            may_close.wait(10)
+
+    may_close = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport = transport_to(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        for _ in range(3):
+            may_close.clear()
+            thread = threading.Thread(target=answer_and_close, args=(listener,))
+            thread.start()
+            assert isinstance(await transport.send(CALL), Answered)
+            may_close.set()
+            thread.join()  # the connection is closed, and the loop has not run since
+        await transport.close()
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    async with engine(answering(OK), idle_seconds=0.05) as (server, transport):
+        await transport.send(CALL)
+        await transport.send(CALL)
+        assert server.connections == 1
+        await asyncio.sleep(0.06)  # the time itself is what is tested
+        await transport.send(CALL)
+        assert server.connections == 2
+
+
+async def test_bytes_that_nobody_asked_for_end_their_connection() -> None:
+    async def talk_on(connection: Connection) -> None:
+        await connection.request()
+        await connection.write(OK)
+        await may_talk.wait()
+        await connection.write(OK.replace(b"true", b"liar"))
+        await gone(connection)
+
+    may_talk = asyncio.Event()
+    async with engine(talk_on) as (server, transport):
+        assert isinstance(await transport.send(CALL), Answered)
+        may_talk.set()
+        await asyncio.wait_for(server.lost.wait(), 5)
+        reply = await transport.send(CALL)
+        assert isinstance(reply, Answered)
+        assert reply.body == b'{"ok":true}'
+        assert server.connections == 2
+
+
+async def test_a_closed_transport_keeps_no_connection() -> None:
+    async def answer_late(connection: Connection) -> None:
+        await connection.request()
+        asked.set()
+        await may_answer.wait()
+        await connection.write(OK)
+        await gone(connection)
+
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    async with engine(answer_late) as (server, transport):
+        late = asyncio.create_task(transport.send(CALL))
+        await asked.wait()
+        await transport.close()
+        may_answer.set()
+        assert isinstance(await late, Answered)
+        await asyncio.wait_for(server.lost.wait(), 5)
+
+
+async def test_a_reply_leaves_nothing_behind_for_the_garbage_collector() -> None:
+    async with engine(answering(OK)) as (_, transport):
+        await transport.send(CALL)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await transport.send(CALL)
+            assert not [it for it in gc.get_objects() if isinstance(it, AnswerParser)]
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(
