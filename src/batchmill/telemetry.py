@@ -41,7 +41,7 @@ def configure_logs(process: str) -> None:
     for_people = sys.stderr.isatty()
     stream = cast("TextIO", _LossyText(sys.stderr))
     rendering: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if for_people
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 10.0
-SETTLED_SECONDS: Final = 60.0
+SETTLED_SECONDS: Final = 10.0
 
 
 async def _nothing() -> None:
