@@ -44,18 +44,20 @@ def main() -> int:
         with nginx.instant_engine(place / "nginx") as origin:
             sections = [_measured(name, Place(place, origin, scale)) for name in names]
     whole = not arguments.quick and not arguments.only
-    print(report.write(sections, scale, time.monotonic() - began, whole=whole))
+    report.write(sections, scale, time.monotonic() - began, whole=whole)
     return int(any(section.failed for section in sections))
 
 
 def _measured(name: str, place: Place) -> Section:
-    """The measurement of that name; why it could not be made, where it could not."""
-    print(f"measuring {name} ...", file=sys.stderr, flush=True)
+    """The measurement of that name, printed; why it could not be made, where it could not."""
+    print(f"Measuring {name} ...", file=sys.stderr, flush=True)
     try:
-        return MEASUREMENTS[name](place)
+        section = MEASUREMENTS[name](place)
     except (Failure, OSError) as error:
         row = Row("could not be measured", str(error))
-        return Section(name.capitalize(), "", [row], failed=True)
+        section = Section(name.capitalize(), "See the message.", [row], failed=True)
+    print(report.table(section), flush=True)
+    return section
 
 
 def _arguments() -> argparse.Namespace:

@@ -26,18 +26,17 @@ counts: absolute figures only orient.
 """
 
 
-def write(sections: Sequence[Section], scale: Scale, seconds: float, *, whole: bool) -> str:
-    """Write what was measured, and the docs after a whole full run; the table as Markdown."""
+def write(sections: Sequence[Section], scale: Scale, seconds: float, *, whole: bool) -> None:
+    """Write what was measured, and the docs after a whole full run."""
     RESULTS.mkdir(exist_ok=True)
     about = _about(scale, seconds)
     raw = {"about": about, "sections": [asdict(section) for section in sections]}
     (RESULTS / f"{scale.name}.json").write_text(json.dumps(raw, indent=1) + "\n")
-    text = _INTRODUCTION + "\n" + _machine(about) + "".join(map(_table, sections))
+    text = _INTRODUCTION + "\n" + _machine(about) + "".join(map(table, sections))
     (RESULTS / f"{scale.name}.md").write_text(text)
     if whole:
         DOCS.parent.mkdir(exist_ok=True)
         DOCS.write_text(text)
-    return text
 
 
 def _about(scale: Scale, seconds: float) -> dict[str, Any]:
@@ -61,7 +60,8 @@ def _machine(about: dict[str, Any]) -> str:
     )
 
 
-def _table(section: Section) -> str:
+def table(section: Section) -> str:
+    """A section in Markdown."""
     head = f"\n## {section.title}\n\n{section.reading}\n\n"
     head += "| what | measured | aim | reached |\n|---|---|---|---|\n"
     return head + "".join(map(_line, section.rows))
