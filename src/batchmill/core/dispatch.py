@@ -82,8 +82,7 @@ class Dispatcher:
 
     async def _send_lines(self, link: Link) -> None:
         while True:
-            line = await self._next(link)
-            await self._attempt(link, line)
+            await self._attempt(link, await self._next(link))
 
     async def _next(self, link: Link) -> OpenLine:
         while True:

@@ -132,14 +132,26 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
 
 
 async def _read(shard: OpenShard, bench: Bench) -> tuple[bytes, ShardOrder | None]:
+    """The shard's bytes and its order. Bytes of which no line is to be sent are not read: a
+    single line over the limit may be as long as the file."""
     lease = shard.lease
+    order = await _read_order(shard, bench)
+    if order is not None and len(order.bad) == lease.shard.lines:
+        return b"", order
     where = Range(lease.input.blob, lease.shard.offset, lease.shard.length)
     [data] = await bench.blobs.read_ranges([where])
+    return data, order
+
+
+async def _read_order(shard: OpenShard, bench: Bench) -> ShardOrder | None:
+    """What validation wrote of the shard. Lost, it is missed only where it names bad lines."""
     try:
-        order = [piece async for piece in bench.blobs.read(order_name(lease.job.id, lease.shard.n))]
+        name = order_name(shard.job.id, shard.lease.shard.n)
+        return ShardOrder.decode(b"".join([piece async for piece in bench.blobs.read(name)]))
     except BlobMissing:
-        return data, None
-    return data, ShardOrder.decode(b"".join(order))
+        if shard.job.errors_total:
+            raise
+        return None
 
 
 def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
