@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from batchmill.model import Beat, Ending, JobState, Kind
+from batchmill.fleet import Beat
+from batchmill.model import (
+    Ending,
+    JobState,
+    Kind,
+)
 from tests.conformance.ledger.world import ALICE, BOB, ERR, LEASE_SECONDS, OUT, World, plan_of
 
 ALL = list(Kind)[1:]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from batchmill.fleet import Beat, EngineState, EngineStatus, JobGauge
 from batchmill.model import (
-    Beat,
-    EngineState,
-    EngineStatus,
-    JobGauge,
     JobId,
     JobState,
     Owner,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from batchmill.errors import LeaseLost
-from batchmill.model import Answer, Beat, Ending, Kind, Lease, LineError, Owner, Verdict
+from batchmill.fleet import Beat
+from batchmill.model import (
+    Answer,
+    Ending,
+    Kind,
+    Lease,
+    LineError,
+    Owner,
+    Verdict,
+)
 from tests.conformance.ledger.world import (
     ALICE,
     BOB,

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchmill.model import Beat, BlobName, Kind, Lease, ShardLease
+from batchmill.fleet import Beat
+from batchmill.model import (
+    BlobName,
+    Kind,
+    Lease,
+    ShardLease,
+)
 from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments
 
 SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore")

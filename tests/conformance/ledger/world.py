@@ -136,6 +136,10 @@ class World:
 
     async def finalize(self, owner: Owner = ALICE) -> Job:
         lease, _ = await self.chore(Kind.FINALIZE, owner)
+        return await self.end(lease)
+
+    async def end(self, lease: Lease) -> Job:
+        """End the job whose finalize row is leased."""
         ids = (FileId(new_id()), FileId(new_id()))
         return await self.ledger.finalize(lease, *ids, ("out.jsonl", "err.jsonl"))
 
