@@ -19,23 +19,23 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from batchmill.calls import Answered, Call
 from batchmill.clock import SystemClock
 from batchmill.core.lines import open_line, with_model
 from batchmill.dialects.mistral.lines import MistralLines
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.replies import classify
 from batchmill.engines.transport import HttpTransport
+from batchmill.fleet import EngineSpec
 from batchmill.model import (
     DEFAULT_TENANT,
     Dialect,
-    EngineSpec,
     Fate,
     Job,
     JobId,
     JobState,
     Outcome,
 )
-from batchmill.ports import Answered, Call
 from bench.inputs import ENDPOINT, MODEL, answer, body, line
 from bench.server import IN_FLIGHT
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from batchmill.engines.local import DEMO, CannotServe, plan_for
 from batchmill.engines.sim.settings import parse_spec
-from batchmill.model import EngineSpec
+from batchmill.fleet import EngineSpec
 from batchmill.quantities import Duration
 
 DEFAULT_CONCURRENCY = 64

@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
     ApiKey,
-    Beat,
     BlobName,
     Dialect,
-    EngineStatus,
     File,
     FileId,
     Job,
@@ -34,8 +33,6 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
-    Usage,
-    Worker,
 )
 
 T = TypeVar("T")
@@ -369,95 +366,6 @@ class Blobs(Protocol):
 
     async def free_bytes(self) -> int | None:
         """Room left, or None where the store has no such limit."""
-
-
-# ---- engines ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One attempt: what is sent. `body` is JSON bytes as they came, the model aside."""
-
-    path: str
-    body: bytes
-    timeout_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """2xx with one valid JSON value: `body` as ASCII without line breaks.
-
-    `held_bytes` of the worker's byte budget stay taken; whoever gets the reply releases them.
-    """
-
-    status: int
-    body: bytes
-    request_id: str | None = None
-    usage: Usage = Usage()
-    held_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Any other complete HTTP answer but 429 and 503; `body` is one JSON value in ASCII: the
-    engine's own, or a JSON string of its text."""
-
-    status: int
-    body: bytes
-    message: str
-    param: str | None = None
-    code: str | None = None
-    request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Overloaded:
-    """429 or 503. `retry_after_seconds` where the engine said so."""
-
-    status: int
-    body: bytes
-    retry_after_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """Nothing was sent: no name, no connection, no TLS."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Sent, and no complete valid answer came back.
-
-    `kind`: "timeout", "reset" (connection lost), "not_json" (2xx that is no JSON),
-    "too_large" (a reply over the limit).
-    """
-
-    kind: str
-    message: str
-    status: int | None = None
-    body: bytes | None = None
-
-
-Reply = Answered | Refused | Overloaded | Unreachable | Broken
-
-
-class Transport(Protocol):
-    """The way to one engine."""
-
-    async def send(self, call: Call) -> Reply:
-        """Send once and never again; every failure is a value. Cancelling it aborts the call."""
-
-    async def models(self) -> tuple[str, ...]:
-        """The models the engine serves now. Raises `EngineDown` with a reason for people."""
-
-    async def close(self) -> None:
-        """Let go of the connections; whoever opened it calls it."""
-
-
-class EngineDown(Exception):
-    """The engine does not answer or refuses our key; the message says which, no secrets."""
 
 
 # ---- result lines -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.serving import Serve, Sim, chat_lines, descendants, eventually, serving, simulating
 
 LINES = 5_000

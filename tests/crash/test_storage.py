@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.serving import Serve, chat_lines, eventually, serving, simulating
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]

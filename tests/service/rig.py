@@ -21,10 +21,9 @@ from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
 from batchmill.dialects import ROUTERS
 from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
-    EngineState,
-    EngineStatus,
     Fate,
     JobId,
     Kind,

@@ -8,7 +8,12 @@ import pytest
 
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import ENDPOINTS, Limits
-from batchmill.model import Beat, EngineState, EngineStatus, Fate, LineError, Outcome
+from batchmill.fleet import Beat, EngineState, EngineStatus
+from batchmill.model import (
+    Fate,
+    LineError,
+    Outcome,
+)
 from tests.service.rig import BODY, Rig, answered, lines, open_rig
 
 JOBS = "/v1/batch/jobs"

@@ -10,7 +10,7 @@ import pytest
 
 from batchmill.core.models import Catalogue
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
-from batchmill.model import EngineState, EngineStatus
+from batchmill.fleet import EngineState, EngineStatus
 from tests.service.rig import BODY, ENGINE, Rig, lines
 
 

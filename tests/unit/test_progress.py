@@ -6,19 +6,15 @@ import pytest
 
 from batchmill.core.models import Catalogue
 from batchmill.core.progress import progress
+from batchmill.fleet import Beat, EngineState, EngineStatus, JobGauge, Worker
 from batchmill.model import (
     DEFAULT_TENANT,
-    Beat,
     Dialect,
-    EngineState,
-    EngineStatus,
     Job,
-    JobGauge,
     JobId,
     JobState,
     Usage,
     WaitingReason,
-    Worker,
 )
 
 R = WaitingReason

@@ -43,18 +43,10 @@ class Clients:
             "model": "sim",
             "operations": release.operations,
         }
-        done = subprocess.run(
-            command,
-            input=json.dumps(where),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_MOST_SECONDS,
-            env=_environment(),
-        )
-        unreported = f"not reported; the client's last words: {done.stderr[-3000:]}"
+        out, err = _talk(command, json.dumps(where))
+        unreported = f"not reported; the client's last words: {err[-3000:]}"
         problems: Problems = dict.fromkeys(release.operations, unreported)
-        for line in done.stdout.splitlines():
+        for line in out.splitlines():
             report = json.loads(line)
             problems[report["operation"]] = report["problem"]
         log = self._serve.log.read_text()[-3000:]
@@ -102,6 +94,20 @@ def _command(release: Release) -> list[str]:
         home = wire_environments.node(release.name)
         return ["node", str(CLIENTS / "mistral_ts.mjs"), str(home)]
     return [str(wire_environments.python(release.name)), str(CLIENTS / "mistral_py.py")]
+
+
+def _talk(command: list[str], orders: str) -> tuple[str, str]:
+    """What a client says to its orders; one that takes too long is ended, and heard so far."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment()
+    ) as client:
+        try:
+            return client.communicate(orders, timeout=_MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            client.kill()
+            out, err = client.communicate()
+            return out, f"{err}\nended after {_MOST_SECONDS} s"
 
 
 def _environment() -> dict[str, str]:

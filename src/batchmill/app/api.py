@@ -15,7 +15,7 @@ from batchmill.config import Role, Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import Limits
 from batchmill.dialects import ROUTERS
-from batchmill.model import EngineSpec, EngineState, EngineStatus
+from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.web.api import ApiRules, KeyMode, create_api

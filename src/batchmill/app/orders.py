@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from batchmill.config import Settings
-from batchmill.model import EngineSpec
+from batchmill.fleet import EngineSpec
 
 
 @dataclass(frozen=True, slots=True)

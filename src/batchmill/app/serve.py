@@ -27,7 +27,7 @@ from batchmill.app.supervise import Child, Supervisor, supervising
 from batchmill.config import Role, Settings
 from batchmill.enginespec import EngineSetting
 from batchmill.errors import ConfigError, LedgerError, Problem
-from batchmill.model import EngineSpec, EngineState, EngineStatus
+from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 
 log = structlog.get_logger()

@@ -16,7 +16,11 @@ import structlog
 
 from batchmill.clock import Clock
 from batchmill.errors import LedgerError
-from batchmill.model import Beat, Lease, Owner
+from batchmill.fleet import Beat
+from batchmill.model import (
+    Lease,
+    Owner,
+)
 from batchmill.ports import Ledger, Renewal
 
 log = structlog.get_logger()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from batchmill.calls import Answered, Call, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
 from batchmill.core.gate import Gate, Route
@@ -23,7 +24,10 @@ from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
-from batchmill.ports import Answered, Call, Formats, Ledger, Refused, Reply
+from batchmill.ports import (
+    Formats,
+    Ledger,
+)
 
 log = structlog.get_logger()
 

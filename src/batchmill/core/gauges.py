@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from batchmill.core.links import Link
 from batchmill.core.pool import Pool
 from batchmill.core.work import OpenShard
-from batchmill.model import JobGauge, JobId, WaitingReason
+from batchmill.fleet import JobGauge
+from batchmill.model import (
+    JobId,
+    WaitingReason,
+)
 
 SMOOTHING = 0.25
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from batchmill.calls import EngineDown, Transport
 from batchmill.clock import Clock
 from batchmill.core.gate import Gate
 from batchmill.core.models import WILDCARD
-from batchmill.model import EngineSpec, EngineState, EngineStatus
-from batchmill.ports import EngineDown, Transport
+from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 
 log = structlog.get_logger()
 

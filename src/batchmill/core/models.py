@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from batchmill.model import EngineState, EngineStatus
+from batchmill.fleet import EngineState, EngineStatus
 
 WILDCARD = "*"
 

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchmill.core.models import Catalogue, any_up
+from batchmill.fleet import JobGauge, Worker
 from batchmill.model import (
     STOPPED,
     TERMINAL,
     Job,
-    JobGauge,
     JobState,
     WaitingReason,
-    Worker,
 )
 
 _GRAVEST_FIRST = (

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Overloaded,
+    Refused,
+    Reply,
+    Unreachable,
+)
 from batchmill.model import Fate, Outcome
-from batchmill.ports import Answered, Broken, Overloaded, Refused, Reply, Unreachable
 
 MAX_FAULTS = 5
 """Attempts at a line that an engine answers with 500 or with no JSON."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart, Timing
 from batchmill.core.chores import Chores
@@ -30,8 +31,20 @@ from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, run_shard
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
-from batchmill.model import Answer, Beat, EngineSpec, Kind, Lease, Verdict
-from batchmill.ports import Blobs, Formats, Ledger, Renewal, Transport, Want
+from batchmill.fleet import Beat, EngineSpec
+from batchmill.model import (
+    Answer,
+    Kind,
+    Lease,
+    Verdict,
+)
+from batchmill.ports import (
+    Blobs,
+    Formats,
+    Ledger,
+    Renewal,
+    Want,
+)
 
 log = structlog.get_logger()
 

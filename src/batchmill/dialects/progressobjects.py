@@ -9,7 +9,12 @@ from pydantic import BaseModel, Field
 from batchmill.core.models import Catalogue
 from batchmill.core.progress import progress
 from batchmill.core.submit import has_room
-from batchmill.model import TERMINAL, Job, WaitingReason, Worker
+from batchmill.fleet import Worker
+from batchmill.model import (
+    TERMINAL,
+    Job,
+    WaitingReason,
+)
 from batchmill.web.services import Services
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from batchmill.calls import Broken
 from batchmill.engines.budget import ByteBudget, Ticket
 from batchmill.engines.parsing import AnswerParser, HttpAnswer
-from batchmill.ports import Broken
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httptools
 
-from batchmill.ports import Broken
+from batchmill.calls import Broken
 
 _MAX_OVERHEAD_BYTES = 1024 * 1024
 _MAX_OVERHEAD = 8

@@ -11,6 +11,14 @@ import os
 import ssl
 
 from batchmill import __version__
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Call,
+    EngineDown,
+    Reply,
+    Unreachable,
+)
 from batchmill.clock import Clock
 from batchmill.engines.address import Address, address_of
 from batchmill.engines.budget import ByteBudget, Ticket
@@ -19,8 +27,7 @@ from batchmill.engines.encodings import Undecodable, decoded
 from batchmill.engines.listing import model_names, refusal
 from batchmill.engines.parsing import HttpAnswer
 from batchmill.engines.replies import classify
-from batchmill.model import EngineSpec
-from batchmill.ports import Answered, Broken, Call, EngineDown, Reply, Unreachable
+from batchmill.fleet import EngineSpec
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0

@@ -6,11 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.ledger.endings import UNFINISHED
 from batchmill.ledger.rows import Values, text, to_engine, to_worker
 from batchmill.ledger.schema import IS_LEASED, engine, job, shard, worker
 from batchmill.ledger.store import Transaction
-from batchmill.model import Beat, EngineStatus, JobState, Owner, Worker
+from batchmill.model import (
+    JobState,
+    Owner,
+)
 
 REMEMBERED_SECONDS = 86_400.0
 

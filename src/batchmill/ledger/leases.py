@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchmill.errors import LeaseLost
+from batchmill.fleet import Beat
 from batchmill.ledger.endings import expire
 from batchmill.ledger.fleet import record_beat
 from batchmill.ledger.rows import Row, Values
@@ -20,7 +21,6 @@ from batchmill.ledger.store import Moment, Transaction
 from batchmill.model import (
     STOPPED,
     Answer,
-    Beat,
     Ending,
     JobState,
     Kind,

@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     ApiKey,
-    Beat,
     BlobName,
     Dialect,
     Ending,
-    EngineStatus,
     File,
     FileId,
     FileSource,
@@ -33,7 +32,6 @@ from batchmill.model import (
     Stream,
     TenantId,
     Usage,
-    Worker,
 )
 
 Row = sa.Row[Any]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from batchmill.clock import Clock
+from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.ledger import (
     chores,
     claims,
@@ -23,9 +24,7 @@ from batchmill.ledger.opening import open_database
 from batchmill.ledger.store import Rules, Store, Timing, Transaction
 from batchmill.model import (
     ApiKey,
-    Beat,
     BlobName,
-    EngineStatus,
     File,
     FileId,
     Job,
@@ -42,7 +41,6 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
-    Worker,
 )
 from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
 

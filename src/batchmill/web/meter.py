@@ -9,7 +9,10 @@ from starlette.types import Scope
 
 from batchmill.core.models import Catalogue
 from batchmill.errors import LedgerError
-from batchmill.model import EngineState, JobState
+from batchmill.fleet import EngineState
+from batchmill.model import (
+    JobState,
+)
 from batchmill.ports import Blobs, Ledger
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})

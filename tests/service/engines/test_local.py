@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from batchmill.calls import Answered, Call, Refused
 from batchmill.clock import SystemClock
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.local import DEMO_PATH, CannotServe, Plan, plan_for
 from batchmill.engines.transport import HttpTransport
-from batchmill.model import EngineSpec
-from batchmill.ports import Answered, Call, Refused
+from batchmill.fleet import EngineSpec
 
 needs_llama = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None, reason="needs batchmill[local]"

@@ -9,13 +9,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Call,
+    EngineDown,
+    Overloaded,
+    Refused,
+    Unreachable,
+)
 from batchmill.clock import SystemClock
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.sim.server import Simulator
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.engines.transport import HttpTransport
-from batchmill.model import EngineSpec
-from batchmill.ports import Answered, Broken, Call, EngineDown, Overloaded, Refused, Unreachable
+from batchmill.fleet import EngineSpec
 from tests.scripted import until
 
 

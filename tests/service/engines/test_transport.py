@@ -15,12 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from batchmill.clock import ManualClock
-from batchmill.engines.budget import ByteBudget
-from batchmill.engines.parsing import AnswerParser
-from batchmill.engines.transport import HttpTransport
-from batchmill.model import EngineSpec
-from batchmill.ports import (
+from batchmill.calls import (
     Answered,
     Broken,
     Call,
@@ -30,6 +25,11 @@ from batchmill.ports import (
     Reply,
     Unreachable,
 )
+from batchmill.clock import ManualClock
+from batchmill.engines.budget import ByteBudget
+from batchmill.engines.parsing import AnswerParser
+from batchmill.engines.transport import HttpTransport
+from batchmill.fleet import EngineSpec
 from tests.scripted import OK, Connection, Script, ScriptedEngine, answering, gone, until
 
 BODY = b'{"model":"m","messages":[]}'

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Overloaded,
+    Refused,
+    Reply,
+    Unreachable,
+)
 from batchmill.core.retry import (
     MAX_FAULTS,
     MAX_REFUSALS,
@@ -18,7 +26,6 @@ from batchmill.core.retry import (
     decide,
 )
 from batchmill.model import Fate
-from batchmill.ports import Answered, Broken, Overloaded, Refused, Reply, Unreachable
 
 
 def next_step(reply: Reply, history: History, *, answers: int = 0, alone: bool = False) -> Decision:

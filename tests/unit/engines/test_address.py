@@ -86,5 +86,5 @@ def test_lists_of_models_are_read_in_every_shape(raw: bytes, names: object) -> N
         (500, True, "HTTP 500: oops"),
     ],
 )
-def test_a_refused_list_says_why(status: int, keyed: bool, says: str) -> None:  # noqa: FBT001
+def test_a_refused_list_says_why(status: int, keyed: bool, says: str) -> None:
     assert says in refusal(status, b"oops", keyed=keyed)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchmill.calls import Broken
 from batchmill.engines.parsing import AnswerParser, HttpAnswer
-from batchmill.ports import Broken
 
 LENGTH = b'HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 CHUNKED = (

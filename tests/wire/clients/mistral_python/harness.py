@@ -172,7 +172,8 @@ def is_uuid(id: str) -> bool:
 
 
 def _line(custom_id: str, body: dict[str, Any]) -> bytes:
-    return json.dumps({"custom_id": custom_id, "body": body}).encode() + b"\n"
+    text = json.dumps({"custom_id": custom_id, "body": body}, ensure_ascii=False)
+    return text.encode() + b"\n"
 
 
 def _saying(text: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def upgrade() -> None:
     _keys()
     _files()
     _job()
+    _job_indexes()
     _inputs()
     _shard()
     _results()
@@ -157,6 +158,9 @@ def _job() -> None:
         sa.UniqueConstraint("id"),
         sqlite_autoincrement=True,
     )
+
+
+def _job_indexes() -> None:
     op.create_index("job_by_state", "job", ["state", "deadline"])
     op.create_index("job_listed", "job", ["tenant", "created_at", "ordinal"])
     _partial("job_to_prune", "job", ["prune_at"], "prune_at IS NOT NULL")

@@ -1,0 +1,79 @@
+"""The nouns of what runs: engines as configured and as seen, workers and what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from batchmill.model import JobId, WaitingReason
+
+
+class EngineState(StrEnum):
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """A configured engine. `url` is the base that ends before `/chat/completions`, usually in
+    `/v1`; `key` is sent as a bearer token and never shown."""
+
+    name: str
+    url: str
+    kind: str = "auto"
+    key: str | None = field(default=None, repr=False)
+    concurrency: int = 64
+    timeout_seconds: float = 600.0
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What a worker last saw of an engine. `reason` is for people; no secrets in it."""
+
+    name: str
+    kind: str
+    state: EngineState
+    reason: str = ""
+    models: tuple[str, ...] = ()
+    seen_at: float = 0.0
+    """When it last answered; 0.0: never."""
+    in_flight: int = 0
+    limited: bool = False
+    """It answered 429 or 503 last and is being given time."""
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobGauge:
+    """A worker's live view of one job; gone when the worker is."""
+
+    in_flight: int = 0
+    retrying: int = 0
+    lines_per_second: float = 0.0
+    blocked: WaitingReason | None = None
+    """Set when this worker holds lines of the job and can send none of them, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker tells the ledger once a second."""
+
+    gauges: Mapping[JobId, JobGauge] = field(default_factory=dict)
+    engines: tuple[EngineStatus, ...] = ()
+    storage_ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A registered worker as last seen; `alive` while it beats within the lease time."""
+
+    id: str
+    incarnation: str
+    host: str
+    pid: int
+    beat_at: float
+    alive: bool
+    beat: Beat = Beat()
