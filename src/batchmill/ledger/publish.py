@@ -27,6 +27,18 @@ from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, Usage
 
 _Key = tuple[JobId, int]
 
+_HELD = (
+    sa.select(shard)
+    .where(
+        IS_RUN,
+        IS_LEASED,
+        sa.tuple_(shard.c.job_id, shard.c.n).in_(sa.bindparam("keys", expanding=True)),
+    )
+    .order_by(shard.c.job_id, shard.c.n)
+    .with_for_update()
+)
+_PUBLISHED = sa.select(part.c.blob).where(part.c.blob.in_(sa.bindparam("blobs", expanding=True)))
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -122,15 +134,13 @@ async def finalize(tx: Transaction, lease: Lease, ids: ResultIds, names: Names) 
 
 async def _published(tx: Transaction, blobs: Sequence[str]) -> set[str]:
     """Those of the parts that are published already."""
-    return {row.blob for row in await tx.all(sa.select(part.c.blob).where(part.c.blob.in_(blobs)))}
+    return {row.blob for row in await tx.all(_PUBLISHED, {"blobs": blobs})}
 
 
 async def _held(tx: Transaction, leases: Sequence[Lease]) -> dict[_Key, _Progress]:
     """The leased shards among these, locked in (job, n) order."""
     keys = sorted({(lease.job, lease.n) for lease in leases})
-    mine = sa.or_(*[sa.and_(shard.c.job_id == key[0], shard.c.n == key[1]) for key in keys])
-    held = sa.select(shard).where(IS_RUN, IS_LEASED, mine).order_by(shard.c.job_id, shard.c.n)
-    rows = await tx.all(held.with_for_update())
+    rows = await tx.all(_HELD, {"keys": keys})
     return {(row.job_id, row.n): _Progress(row, bitmap(row.done), row.succeeded) for row in rows}
 
 
