@@ -16,6 +16,20 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a lease lasts without a beat, and how often a worker beats. The same for all
+    that share a ledger."""
+
+    lease_seconds: float = 15.0
+    beat_seconds: float = 1.0
+
+    @property
+    def fence_seconds(self) -> float:
+        """After so long without a renewal a worker holds its leases for lost."""
+        return self.lease_seconds - self.beat_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSpec:
     """A configured engine. `url` is the base that ends before `/chat/completions`, usually in
     `/v1`; `key` is sent as a bearer token and never shown."""

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batchmill.clock import ManualClock
 from batchmill.core.names import part_name, segment_name
 from batchmill.errors import BlobMissing
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Timing
+from batchmill.ledger import SqlLedger
 from batchmill.model import BlobName, Part, PartEntry, Segment, ShardLease, Stream
 from batchmill.ports import Range
 from tests.conformance.ledger.world import ALICE, BEAT_SECONDS, LEASE_SECONDS, World

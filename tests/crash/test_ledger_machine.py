@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batchmill.clock import ManualClock
 from batchmill.errors import Conflict, LeaseLost, StateConflict
-from batchmill.fleet import Beat
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Beat, Timing
+from batchmill.ledger import SqlLedger
 from batchmill.model import (
     Ending,
     Job,

@@ -8,7 +8,8 @@ from batchmill.app.datadir import blobs_path, ledger_path
 from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Timing
+from batchmill.ledger import SqlLedger
 from batchmill.ports import Blobs, Ledger
 
 WORKER: Final = "serve"

@@ -13,12 +13,12 @@ from batchmill.app.orders import Orders
 from batchmill.app.stores import WORKER, open_blobs, open_ledger
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
-from batchmill.core.beat import Timing
 from batchmill.core.lines import LineRules
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.mistral.lines import MistralLines
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
+from batchmill.fleet import Timing
 from batchmill.model import Dialect
 from batchmill.telemetry import configure_logs
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from batchmill.clock import Clock
 from batchmill.errors import LedgerError
-from batchmill.fleet import Beat
+from batchmill.fleet import Beat, Timing
 from batchmill.model import (
     Lease,
     Owner,
@@ -24,18 +23,6 @@ from batchmill.model import (
 from batchmill.ports import Ledger, Renewal
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long a lease lasts and how often it is renewed."""
-
-    lease_seconds: float = 15.0
-    beat_seconds: float = 1.0
-
-    @property
-    def fence_seconds(self) -> float:
-        return self.lease_seconds - self.beat_seconds
 
 
 class Heart:

@@ -15,7 +15,7 @@ import structlog
 
 from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
-from batchmill.core.beat import Heart, Timing
+from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
 from batchmill.core.claiming import Room, runs_low, what_to_claim
 from batchmill.core.collect import Collector, GroupRules
@@ -31,7 +31,7 @@ from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, run_shard
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
-from batchmill.fleet import Beat, EngineSpec
+from batchmill.fleet import Beat, EngineSpec, Timing
 from batchmill.model import (
     Answer,
     Kind,

@@ -1,6 +1,5 @@
 """The ledger: the one place of truth for state, over SQL. Its port is `batchmill.ports.Ledger`."""
 
 from batchmill.ledger.sql_ledger import SqlLedger
-from batchmill.ledger.store import Timing
 
-__all__ = ["SqlLedger", "Timing"]
+__all__ = ["SqlLedger"]

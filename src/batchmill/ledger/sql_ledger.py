@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from batchmill.clock import Clock
-from batchmill.fleet import Beat, EngineStatus, Worker
+from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
     chores,
     claims,
@@ -21,7 +21,7 @@ from batchmill.ledger import (
     sweep,
 )
 from batchmill.ledger.opening import open_database
-from batchmill.ledger.store import Rules, Store, Timing, Transaction
+from batchmill.ledger.store import Rules, Store, Transaction
 from batchmill.model import (
     ApiKey,
     BlobName,

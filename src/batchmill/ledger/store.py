@@ -18,19 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from batchmill.clock import Clock, jitter
 from batchmill.errors import LedgerUnavailable, StateConflict
+from batchmill.fleet import Timing
 
 T = TypeVar("T")
 
 RETRY_SECONDS = (0.05, 0.25)
 """Pauses before a step that found the database busy is tried again; then it is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long a lease lasts without a beat, and how often a worker beats."""
-
-    lease_seconds: float = 15.0
-    beat_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

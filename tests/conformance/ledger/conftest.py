@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchmill.clock import ManualClock
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Timing
+from batchmill.ledger import SqlLedger
 from tests.conformance.ledger.world import BEAT_SECONDS, LEASE_SECONDS, World
 
 TIMING = Timing(LEASE_SECONDS, BEAT_SECONDS)

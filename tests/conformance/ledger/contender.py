@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from batchmill.clock import SystemClock
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Timing
+from batchmill.ledger import SqlLedger
 from batchmill.model import DEFAULT_TENANT, FileId, JobId, Kind, Owner
 from batchmill.ports import Want
 from tests.conformance.ledger.world import LEASE_SECONDS, World

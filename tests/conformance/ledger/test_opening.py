@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from batchmill.clock import ManualClock
 from batchmill.errors import ConfigError, LedgerUnavailable
-from batchmill.ledger import SqlLedger, Timing
+from batchmill.fleet import Timing
+from batchmill.ledger import SqlLedger
 from batchmill.ledger.mounts import network_type
 from batchmill.ledger.schema import metadata
 from batchmill.ledger.sqlite import Sqlite
