@@ -46,7 +46,7 @@ class Clients:
         out, err = _talk(command, json.dumps(where))
         unreported = f"not reported; the client's last words: {err[-3000:]}"
         problems: Problems = dict.fromkeys(release.operations, unreported)
-        for line in out.splitlines():
+        for line in out.split("\n")[:-1]:
             report = json.loads(line)
             problems[report["operation"]] = report["problem"]
         log = self._serve.log.read_text()[-3000:]

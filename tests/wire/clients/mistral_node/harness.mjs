@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 export const LARGE = 600;
+const MAX_PROBLEM = 5000;
 const IN_FLIGHT = new Set(["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"]);
 const AWKWARD = 'tear\u2028here\u2029or\u0085there \u{1f40b} naïve 数据 "quoted" \\ back';
 const operations = new Map();
@@ -31,7 +32,7 @@ export async function report(world, wanted) {
     try {
       await operations.get(name)(world);
     } catch (error) {
-      problem = String(error.stack ?? error) + (error.cause ? `\ncause: ${error.cause.stack}` : "");
+      problem = `${error.stack ?? error}\ncause: ${error.cause?.stack ?? "none"}`.slice(0, MAX_PROBLEM);
     }
     const seconds = Math.round(performance.now() - begun) / 1000;
     console.log(JSON.stringify({ operation: name, problem, seconds }));

@@ -14,6 +14,7 @@ from uuid import UUID
 from mistral_python.release import Mistral, errors
 
 LARGE = 600
+MAX_PROBLEM = 5000
 IN_FLIGHT = {"QUEUED", "RUNNING", "CANCELLATION_REQUESTED"}
 Operation: TypeAlias = "Callable[[World], None]"
 
@@ -47,7 +48,7 @@ def report(world: World, wanted: Iterable[str]) -> None:
             OPERATIONS[name](world)
             problem = None
         except Exception:  # noqa: BLE001 - whatever an SDK raises is that operation's problem
-            problem = traceback.format_exc()
+            problem = traceback.format_exc()[-MAX_PROBLEM:]
         seconds = round(time.monotonic() - begun, 3)
         print(json.dumps({"operation": name, "problem": problem, "seconds": seconds}), flush=True)
 
