@@ -62,6 +62,16 @@ class ShardBook:
     strikes: int = 0
     suspect: int | None = None
     deaths: int = 0
+    waits: Wait | None = None
+
+
+@dataclass
+class Wait:
+    """Until when a released shard is left alone; `settling`: asked for by who settled it."""
+
+    until: float
+    boot: str
+    settling: bool
 
 
 @dataclass
@@ -107,9 +117,21 @@ class Book:
         grant = self.grants[lease.key]
         grant.until, grant.boot = self.clock.boot() + LEASE_SECONDS, self.clock.boot_id()
 
-    def released(self, lease: Lease) -> None:
+    def released(self, lease: Lease, *, after: float) -> None:
         if self.holds(lease):
-            del self.grants[lease.key]
+            grant = self.grants.pop(lease.key)
+            wait = Wait(self.clock.boot() + after, self.clock.boot_id(), grant.settling)
+            self.shards[lease.job, lease.n].waits = wait
+
+    def may_be_claimed(self, job: JobId, n: int, *, stopped: bool) -> bool:
+        """Nobody holds this open shard, or only who has died; and nobody asked to wait."""
+        grant = self.grants.get((job, Kind.RUN, n))
+        if grant is not None:
+            return self._has_died(grant) or self._may_be_taken(grant)
+        wait = self.shards[job, n].waits
+        if wait is None or wait.boot != self.clock.boot_id() or wait.until <= self.clock.boot():
+            return True
+        return stopped and not wait.settling
 
     def worker_gone(self, worker: str, *, struck: bool) -> int:
         """All leases of a worker are open; how many there were."""
@@ -224,6 +246,9 @@ class Photo:
         for job, row in self.jobs.items():
             assert (row["succeeded"], row["failed"]) == book.counts(job), row
             assert row["succeeded"] + row["failed"] <= row["total"]
+            steps = ("created_at", "started_at", "cancelling_at", "finalizing_at", "ended_at")
+            times = [row[name] for name in steps if row[name] is not None]
+            assert times == sorted(times), row
         for key, epoch in book.epochs.items():
             assert self.rows[key]["epoch"] == epoch
             held = self.rows[key]["state"] == "leased"

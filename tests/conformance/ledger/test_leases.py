@@ -267,6 +267,18 @@ async def test_after_a_reboot_every_lease_is_open_and_none_is_a_strike(world: Wo
     assert (fresh.strikes, fresh.alone, fresh.alone_deaths) == (0, None, 0)
 
 
+async def test_a_lease_from_before_a_reboot_is_no_strike_however_late_it_is_found(
+    world: World,
+) -> None:
+    await world.queue()
+    held = await world.claim_one()
+    await world.ledger.note_alone(held.lease, 2)
+    world.clock.reboot()
+    world.clock.advance(100_000)
+    fresh = await world.claim_one()
+    assert (fresh.strikes, fresh.alone_deaths) == (0, 0)
+
+
 async def test_a_wait_ends_with_a_reboot(world: World) -> None:
     await world.queue()
     await world.ledger.release([(await world.claim_one()).lease], after=10_000)
