@@ -17,7 +17,7 @@ from batchmill.model import LineError
 def key(*texts: bytes) -> bytes:
     order = ShardOrder()
     order.add(texts, 0)
-    return order.prefix(0)
+    return order.prefixes()[0]
 
 
 errors = st.builds(

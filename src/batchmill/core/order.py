@@ -94,9 +94,10 @@ class ShardOrder:
     def lines(self) -> int:
         return len(self._expected)
 
-    def prefix(self, local: int) -> bytes:
-        """The line's key: 16 bytes that sort like its prompt prefix."""
-        return _big_endian(self._keys[local * LEVELS : (local + 1) * LEVELS])
+    def prefixes(self) -> list[bytes]:
+        """The key of each line: 16 bytes that sort like its prompt prefix."""
+        keys = _big_endian(self._keys)
+        return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
 
     def expected_tokens(self, local: int) -> int:
         """How many tokens of output the line allows at most; 0 where it does not say."""

@@ -158,6 +158,7 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
     asked = shard.job.model or ""
     served = catalogue.served_name(asked)
     first = shard.lease.shard.first_line
+    prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     return [
         OpenLine(
             shard,
@@ -166,7 +167,7 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.start,
             span.end,
             served,
-            order.prefix(span.local) if order else b"",
+            prefixes[span.local],
             rewrites_model=True,
         )
         for span in spans(shard.data, shard.lease.shard)
