@@ -22,7 +22,8 @@ _INTRODUCTION: Final = """\
 
 Written by `make bench`; everything below was measured in one run on one machine, with nginx as
 an engine that answers at once and wrk as the limit of what a client can do. Ratios are what
-counts: absolute figures only orient.
+counts: absolute figures only orient. CPU is user and system time out of `/proc/<pid>/stat` of
+the process that is named, memory its `VmHWM`; every file is synced to a real disk.
 """
 
 

@@ -118,7 +118,7 @@ def _rows(rounds: list[Round]) -> list[Row]:
         Row("wrk, each request", f"{median(r.wrk for r in rounds):.2f} us"),
         Row("worker, each line", times(lambda r: r.worker)),
         at_most("worker, each line, all but the transport", ours, 4.0, " x wrk", 2),
-        at_most("worker, each line, in all", whole, 4.0, " x wrk (with a leaner transport)", 2),
+        at_most("worker, each line, in all", whole, 4.0, " x wrk", 2),
         Row("- transport", times(lambda r: r.transport)),
         Row("- lines", times(lambda r: r.lines)),
         Row("- validation", times(lambda r: r.validation)),
