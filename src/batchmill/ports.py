@@ -265,8 +265,9 @@ class Ledger(Protocol):
         the blobs that may go."""
 
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
-        """Forget files that were deleted, have passed `expires_at`, or were created before
-        that time, unless an unfinished job needs them; returns the blobs that may go."""
+        """Forget files that were deleted, have passed `expires_at`, or are uploads without
+        one that were made before that time, unless an unfinished job needs them; returns the
+        blobs that may go. Queues the pruning of jobs whose results are past their retention."""
 
     # the fleet
 

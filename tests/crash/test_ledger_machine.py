@@ -341,7 +341,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.run(self.ledger.expire_jobs())
 
-    @rule(jump=st.sampled_from([-1e6, -30.0, 30.0, 1e5, None, "reboot", "reopen"]))
+    @rule(jump=st.sampled_from([-1e6, -30.0, 30.0, 1e5, None, "reboot", "reboot", "reopen"]))
     def the_world_changes(self, jump: float | str | None) -> None:
         match jump:
             case "reboot":

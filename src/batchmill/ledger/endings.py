@@ -114,8 +114,12 @@ async def publish(tx: Transaction, row: Row, ids: ResultIds, names: Names) -> No
 
 
 async def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
-    """End a job that could not be finalized in five tries: failed, with the reason among its
-    errors and with whatever segments it has as its files."""
+    """End a job that could not be finalized in five tries: failed (a cancelled one stays
+    cancelled), with the reason among its errors and with whatever segments it has as its files.
+
+    It is not tried once more with fresh strikes: finalizing moves no bytes, so what stands in
+    its way is a defect and will stand there again, and a job must end.
+    """
     to = JobState.CANCELLED if row.state == JobState.CANCELLING.value else JobState.FAILED
     await _note(tx, row, LineError("internal_error", reason))
     names = (f"{row.id}_output.jsonl", f"{row.id}_error.jsonl")

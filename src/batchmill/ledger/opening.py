@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -28,6 +29,7 @@ async def open_database(database: str | Path) -> Database:
     Raises `ConfigError` where it can never work and `LedgerUnavailable` where it cannot now.
     """
     path = await asyncio.to_thread(_path, database)
+    await asyncio.to_thread(_keep_private, path)
     opened = Sqlite(path)
     try:
         await _upgrade(opened, str(path))
@@ -71,6 +73,12 @@ def _path(database: str | Path) -> Path:
         message = f"{path} is on a network file system ({kind}), where SQLite loses data; "
         raise _refused(text, message + "give a path on a local disk")
     return path
+
+
+def _keep_private(path: Path) -> None:
+    """A new database is its owner's alone: it holds secrets. SQLite says what prevents it."""
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600, exist_ok=False)
 
 
 def _refused(source: str, message: str) -> ConfigError:

@@ -68,6 +68,13 @@ async def test_a_database_is_made_once_by_many_who_open_it_at_once(tmp_path: Pat
     connection.close()
 
 
+async def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    ledger = await SqlLedger.open(tmp_path / "new.db", clock=ManualClock())
+    await ledger.secret("x")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    await ledger.close_connections()
+
+
 async def test_a_database_keeps_what_it_holds(world: World, open_ledger: Any) -> None:
     job = await world.queue()
     held = await world.claim_one()
