@@ -41,8 +41,8 @@ def test_an_order_reads_back_equal(lines: list) -> None:
     assert again.lines == len(lines)
     for local, line in enumerate(lines):
         assert again.bad.get(local) == (line if isinstance(line, BadLine) else None)
-        assert len(again.prefix(local)) == KEY_BYTES
-        assert again.prefix(local) == order.prefix(local)
+        assert len(again.prefixes()[local]) == KEY_BYTES
+        assert again.prefixes()[local] == order.prefixes()[local]
         expected = 0 if isinstance(line, BadLine) or not 0 < line[1] < 2**32 else line[1]
         assert again.expected_tokens(local) == expected
 
@@ -140,7 +140,7 @@ def test_keys_are_the_same_in_every_process() -> None:
     script = (
         "from batchmill.core.order import ShardOrder\n"
         "order = ShardOrder(); order.add([b'system', b'x' * 999], 0)\n"
-        "print(order.prefix(0).hex())"
+        "print(order.prefixes()[0].hex())"
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
