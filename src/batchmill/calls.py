@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from batchmill.model import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True, gc=False):
     """One attempt: what is sent. `body` is JSON bytes as they came, the model aside."""
 
     path: str
@@ -20,8 +21,7 @@ class Call:
     timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True, gc=False):
     """2xx with one valid JSON value: `body` as ASCII without line breaks.
 
     `held_bytes` of the worker's byte budget stay taken; whoever gets the reply releases them.

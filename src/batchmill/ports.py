@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
@@ -314,8 +316,7 @@ class Ledger(Protocol):
 # ---- blobs ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True, gc=False):
     """A run of bytes of one blob."""
 
     blob: BlobName

@@ -7,7 +7,8 @@ needs no more memory than one of small ones.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from batchmill.core.lines import open_line, spans
 from batchmill.core.names import segment_name
@@ -19,8 +20,7 @@ from batchmill.ports import Blobs, Formats, Range
 COPY_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True, gc=False):
     """Where one line of a segment comes from."""
 
     line: int
