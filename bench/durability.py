@@ -16,7 +16,7 @@ import uvloop
 from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import SystemClock, new_id
 from batchmill.core.collect import Collector, GroupRules
-from batchmill.core.plan import ShardSize
+from batchmill.core.lines import ShardSize
 from batchmill.core.segments import write_segments
 from batchmill.core.work import OpenShard
 from batchmill.dialects.mistral.lines import MistralLines
