@@ -106,6 +106,7 @@ class Book:
         died = self.granted(held.lease, settling=held.stop is not None)
         if died and before is not None:
             self._count_death(shard, before)
+        shard.waits = None
         assert shard.closed_by is None, f"{held.lease} was closed"
         assert held.stop == ending
         assert held.parts == tuple(shard.parts)

@@ -127,6 +127,7 @@ def granted(tx: Transaction, owner: Owner, row: Row, *, settling: bool) -> Value
         "lease_boot": tx.at.boot,
         "committed": False,
         "settling": settling,
+        "run_after": None,
     }
 
 

@@ -242,6 +242,15 @@ async def test_a_stop_ends_the_wait_of_a_released_shard(world: World) -> None:
     assert (await world.claim_one()).stop is Ending.CANCELLED
 
 
+async def test_a_wait_is_over_once_its_shard_was_claimed_again(world: World) -> None:
+    job = await world.queue()
+    await world.ledger.release([(await world.claim_one()).lease], after=1000)
+    await world.ledger.cancel(job.tenant, job.id)
+    await world.claim_one(ALICE)
+    await world.ledger.release_worker("alice", struck=False)
+    assert (await world.claim_one(BOB)).stop is Ending.CANCELLED
+
+
 async def test_a_wait_asked_for_while_settling_counts(world: World) -> None:
     job = await world.queue()
     await world.ledger.cancel(job.tenant, job.id)
