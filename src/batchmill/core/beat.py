@@ -90,6 +90,8 @@ class Heart:
                 await self._renew(ledger)
             except LedgerError as error:
                 log.warning("renew_failed", error=str(error))
+            except Exception:
+                log.exception("renew_broke")
             await self._pause(self._nudged)
         if ledger is not None:
             await ledger.close_connections()

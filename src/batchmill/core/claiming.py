@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from batchmill.core.links import Link
 from batchmill.core.work import OpenShard
 from batchmill.ports import Want
 
@@ -21,11 +22,18 @@ class Room:
     settling_shards: int = 16
 
 
-def runs_low(shards: Sequence[OpenShard], ready_lines: int, window: int) -> bool:
-    """Whether the lines that wait, those of shards about to be opened among them, are fewer
-    than two windows: the next shard is opened before the last one runs dry."""
-    unopened = sum(shard.lease.shard.lines for shard in shards if not shard.opened)
-    return ready_lines + unopened < 2 * window
+def run_low(
+    links: Iterable[Link], ready: Mapping[str, int], unopened: Mapping[str, int], window: int
+) -> list[Link]:
+    """The engines for which the lines that wait, those of shards about to be opened among them,
+    are fewer than two windows: the next shard is opened before the last one runs dry. What
+    waits for one engine is no reason to let another run dry."""
+    return [
+        link
+        for link in links
+        if _lines_for(link, ready) < 2 * window
+        and _lines_for(link, ready) + _lines_for(link, unopened) < 2 * window
+    ]
 
 
 def what_to_claim(
@@ -36,8 +44,9 @@ def what_to_claim(
     may_send: bool,
     serving: frozenset[str] | None,
 ) -> Want | None:
-    """More lines when few are left; else only jobs that have none of their lines here, so that
-    a small job does not wait for a big one. None: nothing at all."""
+    """More lines when few are left for the engines that serve these models; else only jobs that
+    have none of their lines here, so that a small job does not wait for a big one. None: nothing
+    at all."""
     running = [shard for shard in shards if shard.lease.stop is None]
     size = sum(shard.lease.shard.length for shard in running)
     fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
@@ -52,3 +61,7 @@ def what_to_claim(
         running=runs,
         settling=settles,
     )
+
+
+def _lines_for(link: Link, lines: Mapping[str, int]) -> int:
+    return sum(number for model, number in lines.items() if link.serves(model))

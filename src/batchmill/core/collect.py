@@ -72,6 +72,8 @@ class Collector:
         self._group_bytes = 0
         self._dirty = asyncio.Event()
         self._due = asyncio.Event()
+        self.is_held_up = False
+        """A group could not be made durable and is tried again."""
 
     def add(
         self,
@@ -108,10 +110,13 @@ class Collector:
         while True:
             await self._dirty.wait()
             await self._fill()
-            group, self._group, self._group_bytes = self._group, {}, 0
-            self._dirty.clear()
-            self._due.clear()
-            await self._write(group)
+            await self._write(self._taken())
+
+    def _taken(self) -> Group:
+        group, self._group, self._group_bytes = self._group, {}, 0
+        self._dirty.clear()
+        self._due.clear()
+        return group
 
     async def _fill(self) -> None:
         try:
@@ -134,6 +139,7 @@ class Collector:
             except (BlobError, LedgerUnavailable) as error:
                 if tries == 0:
                     log.warning("storage_unavailable", error=str(error))
+                self.is_held_up = True
                 self._storage(written=False)
                 await self._clock.sleep(min(2.0, backoff(tries, jitter())))
                 tries += 1
@@ -146,6 +152,7 @@ class Collector:
                 else:
                     shard.tell(Answer(Verdict.GONE))
             break
+        self.is_held_up = False
         for shard, mine in group.items():
             shard.uncommitted -= len(mine.entries)
             shard.changed()

@@ -53,8 +53,6 @@ class Dispatcher:
         self._released = released
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
-        self.closing = False
-        """Set before `run` is cancelled, so that no sender takes that for one call's end."""
 
     async def run(self) -> None:
         """Send for ever; cancelled by its owner."""
@@ -74,9 +72,10 @@ class Dispatcher:
         self.ring()
 
     def withdraw(self, shard: OpenShard) -> None:
-        """Send none of the shard's waiting lines any more."""
+        """Send none of the shard's waiting lines any more; others may have waited for them."""
         shard.backlog.clear()
         self.pool.forget(shard)
+        self.ring()
 
     def ring(self) -> None:
         """Something may be sendable now: wake one idle sender of each engine. A sender that
@@ -139,12 +138,12 @@ class Dispatcher:
                 Call(shard.job.endpoint, body, link.spec.timeout_seconds)
             )
         except asyncio.CancelledError:
-            if not shard.aborts or self.closing:
+            if task not in shard.aborted or task.uncancel():
                 raise
-            task.uncancel()
             return
         finally:
             shard.flights.discard(task)
+            shard.aborted.discard(task)
             self.pool.returned(line)
             gate.returned(route)
             if alone:
@@ -153,6 +152,8 @@ class Dispatcher:
                 shard.changed()
         if not shard.gone:
             self._act(link, route, line, custom_id, reply, sent_at=sent_at, alone=alone)
+            if shard.serial and not shard.settled[line.local]:
+                await self._note_none(shard)
         elif isinstance(reply, Answered):
             self._released(reply.held_bytes)
 
@@ -180,6 +181,13 @@ class Dispatcher:
             except LedgerUnavailable:
                 await self._clock.sleep(0.5)
         return False
+
+    async def _note_none(self, shard: OpenShard) -> None:
+        """Note that the line which was sent alone now waits: a death meanwhile is not its own."""
+        try:
+            await self._ledger.note_alone(shard.lease.lease, None)
+        except LedgerUnavailable as error:
+            log.warning("note_failed", job=shard.job.id, error=str(error))
 
     def _act(
         self,

@@ -27,7 +27,10 @@ class Holdings:
         self.leases: tuple[Lease, ...] = ()
 
     def hold(self, held: Held) -> None:
-        """From now on renew asks for this lease."""
+        """From now on renew asks for this lease. An older one of the same row is gone."""
+        before = self._held.get(held.lease.key)
+        if before is not None:
+            before.tell(Answer(Verdict.GONE))
         self._held[held.lease.key] = held
         self._publish()
 

@@ -37,16 +37,27 @@ class Housekeeper:
     async def run(self, owner: Owner) -> None:
         """Run the due chores for ever; cancelled, it gives back the one in hand."""
         while True:
-            claimed = None
-            try:
-                claimed = await self._chores.ledger.claim_chore(owner, self._kinds)
-            except LedgerUnavailable as error:
-                log.warning("claim_failed", error=str(error))
+            claimed = await self._claim(owner)
             if claimed is None:
                 await self._wake.wait()
                 self._wake.clear()
             else:
                 await self._do(*claimed)
+
+    async def _claim(self, owner: Owner) -> tuple[Lease, Job | None] | None:
+        """Claim the next due chore. Cancelled meanwhile, it gives back what it was granted."""
+        claim = asyncio.ensure_future(self._chores.ledger.claim_chore(owner, self._kinds))
+        try:
+            return await asyncio.shield(claim)
+        except LedgerUnavailable as error:
+            log.warning("claim_failed", error=str(error))
+            return None
+        except asyncio.CancelledError:
+            await asyncio.wait([claim])
+            claimed = None if claim.exception() else claim.result()
+            if claimed is not None:
+                await self._give_back(claimed[0], after=0.0)
+            raise
 
     async def _do(self, lease: Lease, job: Job | None) -> None:
         task = asyncio.ensure_future(self._chores.run(lease, job))
@@ -61,7 +72,7 @@ class Housekeeper:
             await self._conclude(lease, task)
         except asyncio.CancelledError:
             task.cancel()
-            await self._give_back(lease)
+            await self._give_back(lease, after=0.0)
             raise
         finally:
             self._holdings.drop(lease)
@@ -74,15 +85,15 @@ class Housekeeper:
             return
         log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
         if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
-            await self._give_back(lease)
+            await self._give_back(lease, after=GIVEN_BACK_SECONDS)
             return
         try:
             await self._chores.ledger.strike(lease, f"{type(error).__name__}: {error}")
         except LedgerUnavailable as away:
             log.warning("strike_failed", kind=lease.kind, job=lease.job, error=str(away))
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, *, after: float) -> None:
         try:
-            await self._chores.ledger.release([lease], after=GIVEN_BACK_SECONDS)
+            await self._chores.ledger.release([lease], after=after)
         except LedgerUnavailable as error:
             log.warning("release_failed", kind=lease.kind, job=lease.job, error=str(error))

@@ -1,8 +1,9 @@
 """The lines of all open shards that wait to be sent, and which one is next.
 
 Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
-the fewest lines in flight. Within a job lines go in the order of their prompt prefix, over all
-its open shards, so that an engine's prefix cache hits.
+the fewest lines in flight, and where these are equal the one whose last turn is longest ago.
+Within a job lines go in the order of their prompt prefix, over all its open shards, so that an
+engine's prefix cache hits.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Queue:
     tenant: TenantId
     priority: int
     route: Route
+    turn: int = 0
+    """When a line of it was taken last; never: 0."""
     ready: list[tuple[bytes, int, int, OpenLine]] = field(default_factory=list)
 
 
@@ -38,7 +41,8 @@ class Pool:
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
-        self._order = count()
+        self._order = count(1)
+        self._tenant_turns: dict[TenantId, int] = {}
         self.in_flight: Counter[JobId] = Counter()
         self.tenant_in_flight: Counter[TenantId] = Counter()
 
@@ -78,18 +82,23 @@ class Pool:
         if (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
         best: Queue | None = None
-        rank: tuple[int, int, int] | None = None
+        rank: tuple[int, int, int, int, int] | None = None
         for queue in self._queues.values():
             if not self._live(queue) or not serves(queue.route[1]):
                 continue
             its = (
                 -queue.priority,
                 self.tenant_in_flight[queue.tenant],
+                self._tenant_turns.get(queue.tenant, 0),
                 self.in_flight[queue.job],
+                queue.turn,
             )
             if (rank is None or its < rank) and gate.admits(queue.route, now):
                 best, rank = queue, its
-        return None if best is None else heapq.heappop(best.ready)[3]
+        if best is None:
+            return None
+        best.turn = self._tenant_turns[best.tenant] = next(self._order)
+        return heapq.heappop(best.ready)[3]
 
     def sent(self, line: OpenLine) -> None:
         """Count the line as in flight for its job and tenant."""
@@ -115,13 +124,18 @@ class Pool:
                 heapq.heapify(queue.ready)
                 if not queue.ready:
                     del self._queues[key]
+        tenants = {queue.tenant for queue in self._queues.values()}
+        self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
         self._delayed = [entry for entry in self._delayed if entry[2].shard is not shard]
         heapq.heapify(self._delayed)
         self._alone = [line for line in self._alone if line.shard is not shard]
 
-    def ready_lines(self) -> int:
-        """How many lines wait to be sent, the delayed ones left out."""
-        return sum(len(queue.ready) for queue in self._queues.values()) + len(self._alone)
+    def ready_lines(self) -> Counter[str]:
+        """How many lines of each model wait to be sent, the delayed ones left out."""
+        ready = Counter(line.model for line in self._alone)
+        for queue in self._queues.values():
+            ready[queue.route[1]] += len(queue.ready)
+        return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
@@ -149,7 +163,7 @@ class Pool:
         else is sent there, so that its turn comes."""
         for place, line in enumerate(self._alone):
             route = (line.shard.job.endpoint, line.model)
-            if serves(line.model) and gate.admits(route, now):
+            if line.shard.sends and serves(line.model) and gate.admits(route, now):
                 return place
         return None
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 
 from msgspec import Struct
 
-from batchmill.core.lines import open_line, spans
 from batchmill.core.names import segment_name
+from batchmill.core.reading import custom_ids, read_shard
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobMissing
 from batchmill.model import Fate, Outcome, Part, PartEntry, Segment, Stream
@@ -81,15 +81,19 @@ async def _write(
 async def _copied(
     shard: OpenShard, pieces: list[Piece], blobs: Blobs, formats: Formats
 ) -> AsyncIterator[bytes]:
+    ids: list[bytes] = []
     for batch in batches(pieces):
         try:
             yield b"".join(await blobs.read_ranges([piece.source for piece in batch]))
         except BlobMissing:
+            ids = ids or await _custom_ids(shard, blobs)
             for piece in batch:
-                yield await _copied_or_lost(shard, piece, blobs, formats)
+                yield await _copied_or_lost(shard, piece, ids[piece.line], blobs, formats)
 
 
-async def _copied_or_lost(shard: OpenShard, piece: Piece, blobs: Blobs, formats: Formats) -> bytes:
+async def _copied_or_lost(
+    shard: OpenShard, piece: Piece, custom_id: bytes, blobs: Blobs, formats: Formats
+) -> bytes:
     """A result that was published and is no longer there leaves a line that says so, on the
     side on which it was counted: conservation holds, and nobody takes it for an answer."""
     try:
@@ -98,19 +102,17 @@ async def _copied_or_lost(shard: OpenShard, piece: Piece, blobs: Blobs, formats:
         message = f"The result of this line has been lost from storage: {error}"
         outcome = Outcome(Fate.FAILED, code="internal_error", message=message)
         number = shard.lease.shard.first_line + piece.line
-        custom_id = _custom_id(shard, piece.line)
         return formats[shard.job.dialect].result(shard.job, number, custom_id, outcome)
     return data
 
 
-def _custom_id(shard: OpenShard, local: int) -> bytes:
-    for span in spans(shard.data, shard.lease.shard):
-        if span.local == local:
-            try:
-                return open_line(shard.data[span.start : span.end])[0]
-            except ValueError:
-                break
-    return b"null"
+async def _custom_ids(shard: OpenShard, blobs: Blobs) -> list[bytes]:
+    """Read anew: an owner that found nothing left to send has not read the shard."""
+    try:
+        data, order = await read_shard(shard.lease, blobs)
+        return custom_ids(shard.lease.shard, data, order)
+    except BlobMissing:
+        return custom_ids(shard.lease.shard, b"")
 
 
 def _range(part: Part, entry: PartEntry) -> Range:

@@ -12,6 +12,7 @@ STOP settles and closes, GONE throws everything away.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -19,10 +20,10 @@ import structlog
 from batchmill.clock import Clock
 from batchmill.core.collect import Collector
 from batchmill.core.dispatch import Dispatcher, write_outcome
-from batchmill.core.lines import open_line, spans
+from batchmill.core.lines import spans
 from batchmill.core.models import Catalogue
-from batchmill.core.names import order_name
 from batchmill.core.order import ShardOrder
+from batchmill.core.reading import custom_ids, read_shard
 from batchmill.core.segments import write_segments
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import BlobMissing, BlobsUnavailable, LedgerUnavailable
@@ -34,7 +35,7 @@ from batchmill.model import (
     Outcome,
     Verdict,
 )
-from batchmill.ports import Blobs, Formats, Ledger, Range
+from batchmill.ports import Blobs, Formats, Ledger
 
 log = structlog.get_logger()
 
@@ -87,9 +88,15 @@ async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Non
     if shard.gone:
         shard.abort()
     elif shard.waiting:
-        await bench.ledger.release([shard.lease.lease])
+        await give_back(shard, bench)
     else:
         await _close(shard, bench)
+
+
+async def give_back(shard: OpenShard, bench: Bench, *, after: float = 0.0) -> None:
+    """Release a shard that is not complete, without a strike; it rests that many seconds."""
+    lease = shard.lease.lease
+    await _insist(shard, bench, lambda: bench.ledger.release([lease], after=after))
 
 
 async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
@@ -98,8 +105,8 @@ async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
     while shard.waiting and shard.sends:
         await shard.change()
     bench.dispatcher.withdraw(shard)
-    if shard.answer.verdict is Verdict.PAUSE:
-        await _landed(shard)
+    while shard.flights and shard.answer.verdict is Verdict.PAUSE:
+        await shard.change()
     if shard.answer.verdict is Verdict.STOP:
         await _stopped(shard, bench)
 
@@ -119,7 +126,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
     order: ShardOrder | None = None
     lines: list[OpenLine] = []
     try:
-        shard.data, order = await _read(shard, bench)
+        shard.data, order = await read_shard(lease, bench.blobs)
         lines = _lines(shard, order, catalogue)
     except BlobMissing as error:
         if lease.stop is None:
@@ -129,29 +136,6 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
     _refuse_bad(shard, order, bench)
     _refuse_poison(shard, bench)
     return [line for line in lines if not shard.settled[line.local]]
-
-
-async def _read(shard: OpenShard, bench: Bench) -> tuple[bytes, ShardOrder | None]:
-    """The shard's bytes and its order. Bytes of which no line is to be sent are not read: a
-    single line over the limit may be as long as the file."""
-    lease = shard.lease
-    order = await _read_order(shard, bench)
-    if order is not None and len(order.bad) == lease.shard.lines:
-        return b"", order
-    where = Range(lease.input.blob, lease.shard.offset, lease.shard.length)
-    [data] = await bench.blobs.read_ranges([where])
-    return data, order
-
-
-async def _read_order(shard: OpenShard, bench: Bench) -> ShardOrder | None:
-    """What validation wrote of the shard. Lost, it is missed only where it names bad lines."""
-    try:
-        name = order_name(shard.job.id, shard.lease.shard.n)
-        return ShardOrder.decode(b"".join([piece async for piece in bench.blobs.read(name)]))
-    except BlobMissing:
-        if shard.job.errors_total:
-            raise
-        return None
 
 
 def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
@@ -190,7 +174,8 @@ def _refuse_poison(shard: OpenShard, bench: Bench) -> None:
         return
     message = "A worker died twice while this line was the only one in flight."
     outcome = Outcome(Fate.FAILED, code="worker_lost", message=message)
-    _write(shard, lease.alone, _custom_id(shard, lease.alone), outcome, bench)
+    custom_id = custom_ids(lease.shard, shard.data)[lease.alone]
+    _write(shard, lease.alone, custom_id, outcome, bench)
 
 
 async def _landed(shard: OpenShard) -> None:
@@ -213,8 +198,9 @@ async def _stopped(shard: OpenShard, bench: Bench) -> None:
 def _settle(shard: OpenShard, ending: Ending, bench: Bench) -> None:
     fate, code, message = _REASONS[ending]
     outcome = Outcome(fate, code=code, message=message)
-    for local, custom_id in _custom_ids(shard).items():
-        _write(shard, local, custom_id, outcome, bench)
+    for local, custom_id in enumerate(custom_ids(shard.lease.shard, shard.data)):
+        if not shard.settled[local]:
+            _write(shard, local, custom_id, outcome, bench)
 
 
 async def _committed(shard: OpenShard, bench: Bench) -> None:
@@ -224,50 +210,40 @@ async def _committed(shard: OpenShard, bench: Bench) -> None:
 
 
 async def _close(shard: OpenShard, bench: Bench) -> None:
-    """Publish the segments; what the store or ledger refuses now is tried until the lease goes."""
+    """Write the segments and publish them."""
+
+    async def close() -> None:
+        segments = await write_segments(shard, bench.blobs, bench.formats)
+        if not await bench.ledger.close(shard.lease.lease, segments):
+            shard.tell(Answer(Verdict.GONE))
+
+    await _insist(shard, bench, close)
+
+
+async def _insist(shard: OpenShard, bench: Bench, step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step that the blobs or the ledger may refuse now: until it is done or the lease
+    goes."""
     tries = 0
     while not shard.gone:
         try:
-            segments = await write_segments(shard, bench.blobs, bench.formats)
-            closed = await bench.ledger.close(shard.lease.lease, segments)
+            await step()
         except (BlobsUnavailable, LedgerUnavailable) as error:
             if not tries:
                 log.warning("storage_unavailable", job=shard.job.id, error=str(error))
             tries += 1
             await bench.clock.sleep(min(2.0, 0.2 * tries))
         else:
-            if not closed:
-                shard.tell(Answer(Verdict.GONE))
             return
 
 
 async def _fail_job(shard: OpenShard, error: BlobMissing, bench: Bench) -> None:
     message = f"The job's input can no longer be read: {error}"
     log.warning("job_input_missing", job=shard.job.id, blob=error.name)
-    await bench.ledger.fail_job(shard.job.id, LineError("internal_error", message))
-    await bench.ledger.release([shard.lease.lease])
+    reason = LineError("internal_error", message)
+    await _insist(shard, bench, lambda: bench.ledger.fail_job(shard.job.id, reason))
+    await give_back(shard, bench)
 
 
 def _write(shard: OpenShard, local: int, custom_id: bytes, outcome: Outcome, bench: Bench) -> None:
     number = shard.lease.shard.first_line + local
     write_outcome(shard, number, local, custom_id, outcome, bench.formats, bench.collector)
-
-
-def _custom_ids(shard: OpenShard) -> dict[int, bytes]:
-    """The custom_id of every line without an outcome; null where it cannot be read back."""
-    left = {n: b"null" for n in range(shard.lease.shard.lines) if not shard.settled[n]}
-    for span in spans(shard.data, shard.lease.shard):
-        if span.local in left:
-            left[span.local] = _read_custom_id(shard.data[span.start : span.end])
-    return left
-
-
-def _custom_id(shard: OpenShard, local: int) -> bytes:
-    return _custom_ids(shard)[local]
-
-
-def _read_custom_id(raw: bytes) -> bytes:
-    try:
-        return open_line(raw)[0]
-    except ValueError:
-        return b"null"

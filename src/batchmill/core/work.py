@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from batchmill.core.retry import History
-from batchmill.model import Answer, Job, LineError, Part, ShardLease, Verdict
+from batchmill.model import Answer, Job, Part, ShardLease, Verdict
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +53,6 @@ class OpenShard:
 
     lease: ShardLease
     data: bytes = b""
-    bad: dict[int, LineError] = field(default_factory=dict)
     backlog: deque[OpenLine] = field(default_factory=deque)
     settled: bytearray = field(default_factory=bytearray)
     opened: bool = False
@@ -63,8 +62,8 @@ class OpenShard:
     uncommitted: int = 0
     parts: list[Part] = field(default_factory=list)
     parts_written: int = 0
-    aborts: bool = False
-    """Its flights are being cancelled."""
+    aborted: set[asyncio.Task[None]] = field(default_factory=set)
+    """The flights that are being cancelled."""
     answer: Answer = Answer(Verdict.KEEP)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -87,20 +86,16 @@ class OpenShard:
         return self.answer.verdict is Verdict.GONE
 
     def tell(self, answer: Answer) -> None:
-        """Take renew's answer; what was GONE or STOP once never comes back."""
-        if (
-            self.answer.verdict in (Verdict.GONE, Verdict.STOP)
-            and answer.verdict is not Verdict.GONE
-        ):
-            return
-        if answer != self.answer:
+        """Take renew's answer, unless a graver one was given: none is taken back. A shard that
+        was paused is released, and claimed anew once its job is resumed."""
+        if _GRAVITY[answer.verdict] > _GRAVITY[self.answer.verdict]:
             self.answer = answer
             self.changed()
 
     def abort(self) -> None:
         """Cancel the calls that are out; what they would have answered is not waited for."""
-        self.aborts = True
-        for flight in tuple(self.flights):
+        for flight in self.flights - self.aborted:
+            self.aborted.add(flight)
             flight.cancel()
 
     def changed(self) -> None:
@@ -111,3 +106,6 @@ class OpenShard:
         """Wait until something about this shard changed since the last call returned."""
         await self._changed.wait()
         self._changed.clear()
+
+
+_GRAVITY = {Verdict.KEEP: 0, Verdict.PAUSE: 1, Verdict.STOP: 2, Verdict.GONE: 3}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,18 +18,18 @@ from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
-from batchmill.core.claiming import Room, runs_low, what_to_claim
+from batchmill.core.claiming import Room, run_low, what_to_claim
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
-from batchmill.core.links import link, watch
-from batchmill.core.models import Catalogue
+from batchmill.core.links import Link, link, watch
+from batchmill.core.models import Catalogue, is_up
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
-from batchmill.core.shard import Bench, run_shard
+from batchmill.core.shard import Bench, give_back, run_shard
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
@@ -51,6 +52,9 @@ log = structlog.get_logger()
 
 CHORES = ((Kind.FINALIZE,), (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP))
 """Kinds that wait for each other; no finished job waits for another's validation."""
+
+HAND_OVER_SECONDS = 1.5
+"""How long a draining worker tries to make durable what it holds, once nothing is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ class Worker:
         self._beat = Beat()
         self._written = self._room = True
         self._stopping = False
-        self._may_have_work = True
+        self._may_have_work = frozenset(self._links)
+        """The engines for which there may be work that is not claimed."""
         self._claim_wake = asyncio.Event()
         self._heart: Heart | None = None
 
@@ -168,19 +173,17 @@ class Worker:
                 )
             ]
             async with asyncio.TaskGroup() as runs:
-                claiming = [
-                    runs.create_task(self._claim_shards(runs)),
-                    *(runs.create_task(each.run(self._owner)) for each in self._housekeepers),
-                ]
+                runs.create_task(self._claim_shards(runs))
+                chores = [runs.create_task(each.run(self._owner)) for each in self._housekeepers]
                 await stop.wait()
-                await self._drain(claiming)
-            self._dispatcher.closing = True
+                await self._drain(chores)
             for task in running:
                 task.cancel()
 
-    async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:
+    async def _drain(self, chores: Sequence[asyncio.Task[None]]) -> None:
         self._stopping = True
-        for task in claiming:
+        self._claim_wake.set()
+        for task in chores:
             task.cancel()
         shards = self._holdings.shards()
         for shard in shards:
@@ -190,6 +193,19 @@ class Worker:
             await self._clock.sleep(0.02)
         for shard in shards:
             shard.abort()
+        await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Release what cannot be made durable soon: others will ask for these answers again."""
+        deadline = self._clock.boot() + HAND_OVER_SECONDS
+        while self._holdings.leases and self._clock.boot() < deadline:
+            await self._clock.sleep(0.02)
+        if leases := self._holdings.leases:
+            log.warning("drain_gave_up", leases=self._holdings.tell_all_gone())
+            try:
+                await self._stores.ledger.release(leases)
+            except LedgerUnavailable as error:
+                log.warning("release_failed", error=str(error))
 
     # ---- what it is told
 
@@ -205,6 +221,7 @@ class Worker:
             if answer is None or (self._stopping and answer.verdict is Verdict.KEEP):
                 continue
             self._holdings.tell(lease, answer)
+        self._dispatcher.ring()
         if renewal.work:
             self._look()
 
@@ -221,7 +238,7 @@ class Worker:
         self._look()
 
     def _look(self) -> None:
-        self._may_have_work = True
+        self._may_have_work = frozenset(self._links)
         self._claim_wake.set()
         for each in self._housekeepers:
             each.wake()
@@ -229,66 +246,78 @@ class Worker:
     # ---- shards
 
     async def _claim_shards(self, runs: asyncio.TaskGroup) -> None:
-        while True:
+        while not self._stopping:
             await self._claim_wake.wait()
             self._claim_wake.clear()
-            while self._may_have_work and (want := self._want()) is not None:
-                try:
-                    leases = await self._stores.ledger.claim_shards(self._owner, want)
-                except LedgerUnavailable as error:
-                    log.warning("claim_failed", error=str(error))
-                    break
-                for lease in leases:
-                    shard = OpenShard(lease)
-                    self._holdings.hold(Held(lease.lease, shard.tell, shard))
-                    runs.create_task(self._run_shard(shard))
-                if not leases:
-                    self._may_have_work = bool(want.not_jobs)
-                    break
+            while await self._claim_some(runs):
+                pass
 
-    def _want(self) -> Want | None:
-        if self._heart is None or self._heart.fenced():
+    async def _claim_some(self, runs: asyncio.TaskGroup) -> bool:
+        """Claim for the engines that run low, else for jobs whose turn it is; False: nothing."""
+        low = self._low()
+        want = self._want(low)
+        if want is None:
+            return False
+        try:
+            leases = await self._stores.ledger.claim_shards(self._owner, want)
+        except LedgerUnavailable as error:
+            log.warning("claim_failed", error=str(error))
+            return False
+        for lease in leases:
+            shard = OpenShard(lease)
+            if self._stopping:
+                shard.tell(Answer(Verdict.PAUSE))
+            self._holdings.hold(Held(lease.lease, shard.tell, shard))
+            runs.create_task(self._run_shard(shard))
+        if not leases:
+            self._may_have_work -= low
+        return bool(leases or low)
+
+    def _want(self, low: frozenset[Link]) -> Want | None:
+        if self._heart is None or self._heart.fenced() or self._stopping:
             return None
+        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             self._holdings.shards(),
             self._rules.room,
-            low=self._is_low(),
+            low=bool(low),
             may_send=self._may_send(),
-            serving=self._catalogue().serving(),
+            serving=served.serving(),
         )
 
-    def _is_low(self) -> bool:
+    def _low(self) -> frozenset[Link]:
+        """The engines that run low and for which there may be work."""
+        hungry = [each for each in self._may_have_work if is_up(each.status)]
+        if not hungry:
+            return frozenset()
         window = sum(each.spec.concurrency for each in self._links)
-        ready = self._pool.ready_lines()
-        return ready < 2 * window and runs_low(self._holdings.shards(), ready, window)
+        catalogue = self._catalogue()
+        unopened = Counter[str]()
+        for shard in self._holdings.shards():
+            if not shard.opened:
+                unopened[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
+        return frozenset(run_low(hungry, self._pool.ready_lines(), unopened, window))
 
     def _when_low(self) -> None:
-        if self._may_have_work and not self._claim_wake.is_set() and self._is_low():
+        if not self._claim_wake.is_set() and self._low():
             self._claim_wake.set()
 
     async def _run_shard(self, shard: OpenShard) -> None:
         """Run one shard. A lease given up without a release lapses, and counts a strike."""
         lease = shard.lease.lease
         try:
-            await run_shard(shard, self._bench, self._catalogue())
-        except BlobsUnavailable as error:
-            self._storage_said(written=False)
-            log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
-            await self._give_back(lease)
-        except LedgerUnavailable as error:
-            log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
+            try:
+                await run_shard(shard, self._bench, self._catalogue())
+            except BlobsUnavailable as error:
+                self._storage_said(written=False)
+                log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
+                await give_back(shard, self._bench, after=1.0)
         except Exception:
             log.exception("shard_broke", job=lease.job, shard=lease.n)
         finally:
             self._dispatcher.withdraw(shard)
             self._holdings.drop(lease)
             self._look()
-
-    async def _give_back(self, lease: Lease) -> None:
-        try:
-            await self._stores.ledger.release([lease], after=1.0)
-        except LedgerUnavailable as error:
-            log.warning("release_failed", job=lease.job, error=str(error))
 
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._aliases, tuple(each.status for each in self._links))
@@ -299,9 +328,9 @@ class Worker:
         """Once a beat: room on the disk, the fence, and the gauges for the next beat."""
         seconds = self._rules.timing.beat_seconds
         while True:
-            await self._measure_room()
             if self._heart is not None and self._heart.fenced() and self._holdings.leases:
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
+            await self._measure_room()
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)
@@ -321,7 +350,7 @@ class Worker:
         try:
             free = await self._stores.blobs.free_bytes()
             room = free is None or free >= self._rules.low_disk_bytes
-            if room and not self._written:
+            if room and not self._written and not self._collector.is_held_up:
                 await self._stores.blobs.put_many([(probe_name(self._name), [b"written"])])
                 self._storage_said(written=True)
         except BlobError:

@@ -119,7 +119,7 @@ def test_a_withdrawn_shard_gives_no_line_ready_or_delayed() -> None:
     pool.delay(line_of(shard, 1), until=1.0)
     pool.forget(shard)
     assert pool.next(Gate(4), lambda _: True, 9.0) is None
-    assert pool.ready_lines() == 0
+    assert pool.ready_lines().total() == 0
 
 
 def test_lines_of_a_paused_shard_are_passed_over() -> None:

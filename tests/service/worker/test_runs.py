@@ -1,0 +1,68 @@
+"""A worker runs jobs to their end: every line once, in order, over whatever engines there are."""
+
+from __future__ import annotations
+
+from batchmill.calls import Overloaded, Refused, Reply, Unreachable
+from batchmill.model import JobState, Stream
+from tests.service.worker.engine import Engine, Held, InTurn, answer_to, answers
+from tests.service.worker.mill import Mill, text_of
+
+
+async def test_every_line_is_sent_once_and_stands_in_input_order(mill: Mill) -> None:
+    engine = Engine()
+    await mill.start(engine)
+    job = await mill.ended(await mill.job(30))
+    assert (job.state, job.succeeded) == (JobState.COMPLETED, 30)
+    assert sorted(engine.sent) == sorted(text_of("line", n) for n in range(30))
+    rows = await mill.results(job, Stream.OUT)
+    assert all(row["response"]["body"] == {"said": row["custom_id"]} for row in rows)
+
+
+async def test_a_line_the_engine_refuses_stands_in_the_error_file(mill: Mill) -> None:
+    async def refuses_one(text: str) -> Reply:
+        return Refused(400, b"{}", "no") if text == "line-3" else answer_to(text)
+
+    await mill.start(Engine(refuses_one))
+    job = await mill.ended(await mill.job(9))
+    assert (job.state, job.succeeded, job.failed) == (JobState.COMPLETED, 8, 1)
+
+
+async def test_an_engine_that_is_busy_or_away_gets_the_line_again(mill: Mill) -> None:
+    async def busy(_: str) -> Reply:
+        return Overloaded(429, b"{}", 0.05)
+
+    async def away(_: str) -> Reply:
+        return Unreachable("nobody there")
+
+    engine = Engine(InTurn(busy, away, answers))
+    await mill.start(engine)
+    job = await mill.ended(await mill.job(6))
+    assert (job.succeeded, len(engine.sent)) == (6, 8)
+
+
+async def test_the_engines_of_one_model_share_its_lines(mill: Mill) -> None:
+    slow, fast = Engine(Held()), Engine()
+    await mill.start(slow, fast, concurrency=2)
+    job = await mill.job(20)
+    await slow.got(2)
+    await fast.got(18)
+    slow.script.let_go()  # type: ignore[attr-defined]
+    await mill.ended(job)
+    assert (len(slow.sent), len(fast.sent)) == (2, 18)
+
+
+async def test_a_slow_line_holds_one_slot_and_nothing_else(mill: Mill) -> None:
+    held = Held(lambda text: text == "line-0")
+    engine = Engine(held)
+    await mill.start(engine, concurrency=2)
+    job = await mill.job(24)
+    await engine.got(24)
+    held.let_go()
+    assert (await mill.ended(job)).succeeded == 24
+
+
+async def test_no_more_calls_are_out_than_the_engine_takes(mill: Mill) -> None:
+    engine = Engine()
+    await mill.start(engine, concurrency=3)
+    await mill.ended(await mill.job(30))
+    assert engine.most_in_flight <= 3

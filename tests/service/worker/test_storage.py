@@ -1,0 +1,159 @@
+"""A ledger or a blob store that is away: nothing is sent whose answer could not be kept, nothing
+is dropped, and all goes on by itself."""
+
+from __future__ import annotations
+
+from batchmill.calls import Reply
+from batchmill.model import Job, JobState
+from tests.service.worker.engine import Engine, Held, answer_to
+from tests.service.worker.mill import Mill
+
+
+async def test_while_the_disk_is_full_nothing_is_sent_and_then_it_goes_on(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    await mill.start(engine, concurrency=2)
+    job = await mill.job(200)
+    await engine.got(2)
+    mill.blobs.is_full = True
+    held.let_go()
+    await mill.until(lambda: says_full(mill))
+    calls = len(engine.sent)
+    assert calls < 100
+    for _ in range(3):
+        await mill.beaten()
+    assert len(engine.sent) == calls, "a line was sent whose answer cannot be kept"
+    mill.blobs.is_full = False
+    assert (await mill.ended(job)).succeeded == 200
+    assert len(engine.sent) == 200, "a line was sent twice"
+
+
+async def test_a_worker_ends_though_the_disk_is_full_and_another_asks_again(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    running = await mill.start(engine, concurrency=2)
+    job = await mill.job(8)
+    await engine.got(2)
+    mill.blobs.is_full = True
+    held.let_go()
+    await mill.until(lambda: says_full(mill))
+    await running.drain()
+    running.wrote_off = True
+    assert (await mill.leased_rows(), await mill.strikes()) == (0, 0)
+    mill.blobs.is_full = False
+    await mill.start(Engine(), name="next")
+    assert (await mill.ended(job)).succeeded == 8
+
+
+async def test_while_the_ledger_is_away_no_answers_pile_up(mill: Mill) -> None:
+    """The blobs can be written all the time: that alone is no reason to send."""
+    engine = Engine()
+    running = await mill.start(engine, concurrency=2)
+    running.ledger.away.add("commit")
+    job = await mill.job(200, tag="big")
+    await mill.until(lambda: says_full(mill))
+    calls = len(engine.sent)
+    for _ in range(4):
+        await mill.beaten()
+    assert len(engine.sent) <= calls + 2
+    running.ledger.away.clear()
+    assert (await mill.ended(job)).succeeded == 200
+    assert len(engine.sent) == 200
+
+
+async def test_a_ledger_that_is_away_for_a_moment_loses_nothing(mill: Mill) -> None:
+    engine = Engine()
+    running = await mill.start(engine, concurrency=2)
+    job = await mill.job(24)
+    await engine.got(4)
+    running.ledger.away.add("*")
+    await mill.until(lambda: says_full(mill))
+    running.ledger.away.clear()
+    assert (await mill.ended(job)).succeeded == 24
+    assert len(engine.sent) == 24
+
+
+async def test_a_commit_whose_answer_is_lost_counts_once(mill: Mill) -> None:
+    engine = Engine()
+    running = await mill.start(engine)
+    running.ledger.mute.add("commit")
+    job = await mill.job(8)
+    await mill.until(lambda: has_happened(running.ledger.taken["commit"]))
+    running.ledger.mute.clear()
+    assert (await mill.ended(job)).succeeded == 8
+    assert len(engine.sent) == 8
+
+
+async def test_a_close_whose_answer_is_lost_closes_once(mill: Mill) -> None:
+    engine = Engine()
+    running = await mill.start(engine)
+    running.ledger.mute.add("close")
+    job = await mill.job(8)
+    assert (await mill.ended(job)).succeeded == 8
+    running.ledger.mute.clear()
+    assert (await mill.ended(await mill.job(4, tag="later"))).succeeded == 4
+
+
+async def test_input_that_cannot_be_read_now_is_read_later(mill: Mill) -> None:
+    engine = Engine()
+    running = await mill.start(engine)
+    await mill.until(lambda: has_happened(running.ledger.taken["register"]))
+    mill.blobs.is_dark = True
+    job = await mill.job(8)
+    await mill.until(lambda: has_happened(running.ledger.taken["release"]))
+    mill.blobs.is_dark = False
+    assert (await mill.ended(job)).succeeded == 8
+    assert len(engine.sent) == 8
+
+
+async def test_a_release_that_the_ledger_refuses_is_tried_again(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    running = await mill.start(engine, concurrency=2)
+    job = await mill.job(4)
+    await engine.got(2)
+    running.ledger.away.add("release")
+    await mill.pause(job)
+    held.let_go()
+    await mill.until(lambda: all_done(mill, job, 2))
+    await mill.beaten()
+    running.ledger.away.clear()
+    await mill.until(mill.nothing_is_leased, seconds=1.0)
+    assert await mill.strikes() == 0
+    await mill.resume(job)
+    assert (await mill.ended(job)).succeeded == 4
+
+
+async def test_a_cancelled_job_ends_once_the_disk_has_room(mill: Mill) -> None:
+    engine = Engine()
+    await mill.start(engine)
+    mill.blobs.is_full = False
+    job = await mill.job(12)
+    await engine.got(1)
+    mill.blobs.is_full = True
+    await mill.cancel(job)
+    await mill.beaten()
+    mill.blobs.is_full = False
+    over = await mill.ended(job)
+    assert over.state in {JobState.CANCELLED, JobState.COMPLETED}
+
+
+async def test_answers_of_a_megabyte_leave_the_budget_as_they_came(mill: Mill) -> None:
+    async def large(text: str) -> Reply:
+        return answer_to(text + "x" * 1_000_000)
+
+    running = await mill.start(Engine(large))
+    assert (await mill.ended(await mill.job(8))).succeeded == 8
+    assert running.held_bytes == 0
+
+
+async def all_done(mill: Mill, job: Job, lines: int) -> bool:
+    return await mill.done(job) >= lines
+
+
+async def has_happened(times: int) -> bool:
+    return times >= 1
+
+
+async def says_full(mill: Mill) -> bool:
+    return any(not worker.beat.storage_ok for worker in await mill.ledger.workers())

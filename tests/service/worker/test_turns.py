@@ -1,0 +1,110 @@
+"""Jobs and tenants take turns: a small job does not wait for a big one, whatever blocks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchmill.calls import Overloaded, Reply
+from batchmill.model import TenantId
+from tests.service.worker.engine import Engine, Held, answers
+from tests.service.worker.mill import Mill, milling
+
+
+async def test_a_small_job_does_not_wait_for_a_big_one(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    await mill.start(engine, concurrency=2)
+    big = await mill.job(60, tag="big")
+    await engine.has(2)
+    small = await mill.job(4, tag="small")
+    await mill.until(lambda: is_held(mill, small.id))
+    held.let_go()
+    await mill.ended(big)
+    await mill.ended(small)
+    last = max(n for n, text in enumerate(engine.sent) if text.startswith("small"))
+    assert last < 20, engine.sent
+
+
+async def test_jobs_take_turns_where_one_call_at_a_time_is_out(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    await mill.start(engine, concurrency=1)
+    big = await mill.job(40, tag="big")
+    await engine.has(1)
+    small = await mill.job(4, tag="small")
+    await mill.until(lambda: is_held(mill, small.id))
+    held.let_go()
+    await mill.ended(big)
+    await mill.ended(small)
+    last = max(n for n, text in enumerate(engine.sent) if text.startswith("small"))
+    assert last < 15, engine.sent
+
+
+async def test_a_tenant_of_many_jobs_gets_no_more_than_one_of_few(tmp_path: Path) -> None:
+    async with milling(tmp_path, shard_lines=12) as mill:
+        await share(mill)
+
+
+async def share(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    await mill.start(engine, concurrency=2)
+    greedy, modest = TenantId("greedy"), TenantId("modest")
+    many = [await mill.job(12, tag=f"greedy{n}", tenant=greedy) for n in range(4)]
+    one = await mill.job(12, tag="modest", tenant=modest)
+    for job in (*many, one):
+        await mill.until(lambda job=job: is_held(mill, job.id))  # type: ignore[misc]
+    held.let_go()
+    for job in (*many, one):
+        await mill.ended(job)
+    last = max(n for n, text in enumerate(engine.sent) if text.startswith("modest"))
+    assert last < 36, engine.sent
+
+
+async def test_a_job_whose_engine_is_away_holds_up_no_other(mill: Mill) -> None:
+    async def busy(_: str) -> Reply:
+        return Overloaded(503, b"{}", 0.2)
+
+    stuck = Engine(busy, models=("away",))
+    works = Engine()
+    await mill.start(stuck, works, concurrency=2)
+    waits = await mill.job(64, tag="waits", model="away")
+    await stuck.got(1)
+    other = await mill.job(40, tag="other")
+    assert (await mill.ended(other)).succeeded == 40
+    stuck.script = answers
+    assert (await mill.ended(waits, seconds=12)).succeeded == 64
+
+
+async def test_a_window_stays_full_beside_a_slow_engine_with_many_lines(mill: Mill) -> None:
+    """Two models: the lines that wait for one of them are no reason to open none for the other."""
+    slow = Engine(Held(), models=("slow",))
+    held = Held()
+    fast = Engine(held)
+    await mill.start(slow, fast, concurrency=6)
+    waits = await mill.job(80, tag="waits", model="slow")
+    await slow.has(6)
+    job = await mill.job(40, tag="other")
+    await fast.has(6)
+    await mill.until(lambda: is_held(mill, job.id, shards=4))
+    held.let_go()
+    await mill.ended(job)
+    slow.script.let_go()  # type: ignore[attr-defined]
+    await mill.ended(waits)
+
+
+async def test_a_paused_job_holds_up_no_other(mill: Mill) -> None:
+    engine = Engine(Held(lambda text: text.startswith("paused")))
+    await mill.start(engine, concurrency=2)
+    paused = await mill.job(40, tag="paused")
+    await engine.got(2)
+    await mill.pause(paused)
+    other = await mill.job(8, tag="other")
+    engine.script.let_go()  # type: ignore[attr-defined]
+    assert (await mill.ended(other)).succeeded == 8
+    await mill.resume(paused)
+    assert (await mill.ended(paused)).succeeded == 40
+
+
+async def is_held(mill: Mill, job: str, shards: int = 1) -> bool:
+    return await mill.leased_shards(job) >= shards
