@@ -65,11 +65,19 @@ class Dispatcher:
         """Let the lines of a shard be sent; a serial shard's one after the other."""
         if shard.serial:
             shard.backlog.extend(lines)
-            self._offer_next(shard)
+            self.offer_next(shard)
         else:
             for line in lines:
                 self.pool.add(line)
         self.ring()
+
+    def offer_next(self, shard: OpenShard) -> None:
+        """Let a serial shard's next line be sent once none is out and every outcome is durable:
+        else the lines before one that kills its worker would be sent, and noted, once more."""
+        none_is_out = shard.waiting == len(shard.backlog)
+        if shard.backlog and none_is_out and not shard.uncommitted:
+            self.pool.add(shard.backlog.popleft())
+            self.ring()
 
     def withdraw(self, shard: OpenShard) -> None:
         """Send none of the shard's waiting lines any more; others may have waited for them."""
@@ -256,13 +264,8 @@ class Dispatcher:
             self._collector,
             held_bytes,
         )
-        if shard.serial and shard.sends:
-            self._offer_next(shard)
-
-    def _offer_next(self, shard: OpenShard) -> None:
-        if shard.backlog:
-            self.pool.add(shard.backlog.popleft())
-            self.ring()
+        if shard.serial:
+            self._collector.hurry()
 
 
 def write_outcome(

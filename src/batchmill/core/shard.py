@@ -104,6 +104,7 @@ async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
     bench.dispatcher.offer(shard, lines)
     while shard.waiting and shard.sends:
         await shard.change()
+        bench.dispatcher.offer_next(shard)
     bench.dispatcher.withdraw(shard)
     while shard.flights and shard.answer.verdict is Verdict.PAUSE:
         await shard.change()

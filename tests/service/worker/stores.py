@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,13 @@ class LeavingLedger:
         self.begun: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+
+    async def takes(self, name: str) -> None:
+        """Wait until that step has been taken once more."""
+        before = self.taken[name]
+        async with asyncio.timeout(5):
+            while self.taken[name] == before:
+                await asyncio.sleep(0.005)
 
     def __getattr__(self, name: str) -> Any:
         step = getattr(self._ledger, name)

@@ -3,6 +3,8 @@ and the shard ends in somebody's hands."""
 
 from __future__ import annotations
 
+import asyncio
+
 from batchmill.calls import Overloaded, Reply
 from batchmill.model import JobState, Stream
 from batchmill.ports import Want
@@ -110,6 +112,26 @@ async def test_a_job_cancelled_while_its_engine_is_down_ends(mill: Mill) -> None
     await mill.cancel(job)
     over = await mill.ended(job)
     assert (over.state, over.failed) == (JobState.CANCELLED, 12)
+
+
+async def test_a_worker_ends_at_once_while_calls_are_being_aborted(calm_mill: Mill) -> None:
+    mill = calm_mill
+    aborting = asyncio.Event()
+
+    async def lingers(_: str) -> Reply:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            aborting.set()
+            await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    running = await mill.start(Engine(lingers), concurrency=1)
+    job = await mill.job(4)
+    await running.engines[0].got(1)
+    await mill.cancel(job)
+    await aborting.wait()
+    await running.kill()
 
 
 async def test_a_drained_worker_releases_its_shards_without_a_strike(mill: Mill) -> None:

@@ -3,11 +3,15 @@ on from there."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from batchmill.calls import Broken, Reply
+from batchmill.clock import SystemClock
+from batchmill.fleet import Timing
 from batchmill.model import Job, JobState, Stream
 from batchmill.ports import Want
 from tests.service.worker.engine import Engine, Held, InTurn, answer_to
-from tests.service.worker.mill import Mill, texts_of
+from tests.service.worker.mill import Mill, milling, texts_of
 
 
 async def test_a_second_worker_goes_on_from_what_a_killed_one_published(mill: Mill) -> None:
@@ -91,18 +95,24 @@ async def test_a_worker_that_cannot_renew_stops_all_it_does(mill: Mill) -> None:
     assert len(engine.sent) == 6, "the fence was not lifted"
 
 
-async def test_a_short_silence_of_the_heart_loses_nothing(mill: Mill) -> None:
-    """Senders that found the worker fenced for a moment are woken when it is not."""
-    held = Held()
-    engine = Engine(held)
-    first = await mill.start(engine, concurrency=2)
-    job = await mill.job(12)
-    await engine.got(2)
-    first.heart.away.add("*")
-    held.let_go()
-    await mill.until(lambda: is_fenced(first.worker))
-    first.heart.away.clear()
-    assert (await mill.ended(job)).succeeded == 12
+async def test_senders_that_found_the_worker_fenced_are_woken_when_it_is_not(
+    tmp_path: Path,
+) -> None:
+    async with milling(tmp_path, timing=Timing(lease_seconds=1.2, beat_seconds=0.6)) as mill:
+        held = Held()
+        engine = Engine(held)
+        first = await mill.start(engine, concurrency=2)
+        job = await mill.job(4)
+        await engine.got(2)
+        await first.heart.takes("renew")
+        first.heart.away.add("*")
+        await SystemClock().sleep(mill.timing.fence_seconds + 0.05)
+        held.let_go()
+        await mill.until(lambda: has_done(mill, job, 2))
+        first.heart.away.clear()
+        mill.wake()
+        assert (await mill.ended(job)).succeeded == 4
+        assert len(engine.sent) == 4
 
 
 async def test_a_shard_that_killed_three_owners_runs_one_line_at_a_time(mill: Mill) -> None:
@@ -113,6 +123,20 @@ async def test_a_shard_that_killed_three_owners_runs_one_line_at_a_time(mill: Mi
     over = await mill.ended(job)
     assert (over.succeeded, engine.most_in_flight) == (4, 1)
     assert worker.ledger.taken["note_alone"] >= 4
+
+
+async def test_a_line_alone_is_followed_only_once_it_is_durable(mill: Mill) -> None:
+    job = await mill.job(4)
+    await struck(mill, job, times=3)
+    engine = Engine()
+    worker = await mill.start(engine)
+    worker.ledger.away.add("commit")
+    await engine.got(1)
+    for _ in range(3):
+        await mill.beaten()
+    assert engine.sent == ["line-0"]
+    worker.ledger.away.clear()
+    assert (await mill.ended(job)).succeeded == 4
 
 
 async def test_a_line_alone_at_two_deaths_fails_and_the_rest_goes_on(mill: Mill) -> None:
@@ -236,10 +260,6 @@ async def was_aborted(engine: Engine, calls: int = 1) -> bool:
 
 async def answers_were_refused(commits: int) -> bool:
     return commits >= 1
-
-
-async def is_fenced(worker) -> bool:  # type: ignore[no-untyped-def]
-    return not worker._may_send()
 
 
 async def is_at(engine: Engine, text: str) -> bool:

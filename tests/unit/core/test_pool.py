@@ -140,3 +140,44 @@ def test_a_line_with_three_strikes_waits_until_the_engine_is_empty_and_blocks_th
     assert pool.next(gate, lambda _: True, 0.0) is None
     gate.returned(("/v1/chat/completions", "m"))
     assert pool.next(gate, lambda _: True, 0.0) is poison
+
+
+def test_jobs_of_equal_standing_take_turns_however_few_calls_are_out() -> None:
+    pool, gate = Pool(), Gate(1)
+    shards = [shard_of("first"), shard_of("second"), shard_of("third")]
+    for number in range(3):
+        for shard in shards:
+            pool.add(line_of(shard, number))
+    taken = one_at_a_time(pool, gate)
+    assert taken == ["first", "second", "third"] * 3
+
+
+def test_tenants_of_equal_standing_take_turns_whatever_the_number_of_their_jobs() -> None:
+    pool, gate = Pool(), Gate(1)
+    shards = [shard_of("a", "many"), shard_of("b", "many"), shard_of("c", "one")]
+    for number in range(2):
+        for shard in shards:
+            pool.add(line_of(shard, number))
+    assert one_at_a_time(pool, gate) == ["a", "c", "b", "c", "a", "b"]
+
+
+def test_a_line_that_must_run_alone_holds_up_nothing_once_its_shard_sends_no_more() -> None:
+    pool, doomed, other = Pool(), shard_of("doomed"), shard_of("other")
+    alone = line_of(doomed, 0)
+    alone.history = History(strikes=3)
+    pool.add(alone)
+    pool.add(line_of(other, 0))
+    doomed.tell(Answer(Verdict.PAUSE))
+    taken = pool.next(Gate(4), lambda _: True, 0.0)
+    assert taken is not None
+    assert taken.shard is other
+
+
+def one_at_a_time(pool: Pool, gate: Gate) -> list[str]:
+    """The jobs whose lines go, each back before the next is sent."""
+    taken = []
+    while (line := pool.next(gate, lambda _: True, 0.0)) is not None:
+        pool.sent(line)
+        pool.returned(line)
+        taken.append(str(line.shard.job.id))
+    return taken
