@@ -8,6 +8,7 @@ the end every job is driven to its end.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 from collections.abc import Coroutine
@@ -416,7 +417,9 @@ class LedgerMachine(RuleBasedStateMachine):
 @cache
 def _template() -> Path:
     """A database with its tables, to be copied; made once."""
-    path = Path(tempfile.mkdtemp(prefix="batchmill-")) / "template.db"
+    folder = tempfile.mkdtemp(prefix="batchmill-")
+    atexit.register(shutil.rmtree, folder)
+    path = Path(folder) / "template.db"
 
     async def make() -> None:
         ledger = await SqlLedger.open(path, clock=ManualClock())
