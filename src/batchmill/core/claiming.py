@@ -22,17 +22,13 @@ class Room:
     settling_shards: int = 16
 
 
-def run_low(
-    links: Iterable[Link], ready: Mapping[str, int], unopened: Mapping[str, int], window: int
-) -> list[Link]:
-    """The engines for which the lines that wait, those of shards about to be opened among them,
-    are fewer than two windows: the next shard is opened before the last one runs dry. What
-    waits for one engine is no reason to let another run dry."""
+def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> list[Link]:
+    """The engines for whose models fewer lines than two windows wait: the next shard is opened
+    before the last one runs dry. What waits for one engine is no reason to let another do so."""
     return [
         link
         for link in links
-        if _lines_for(link, ready) < 2 * window
-        and _lines_for(link, ready) + _lines_for(link, unopened) < 2 * window
+        if sum(n for model, n in lines.items() if link.serves(model)) < 2 * window
     ]
 
 
@@ -61,7 +57,3 @@ def what_to_claim(
         running=runs,
         settling=settles,
     )
-
-
-def _lines_for(link: Link, lines: Mapping[str, int]) -> int:
-    return sum(number for model, number in lines.items() if link.serves(model))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -286,17 +285,18 @@ class Worker:
         )
 
     def _low(self) -> frozenset[Link]:
-        """The engines that run low and for which there may be work."""
-        hungry = [each for each in self._may_have_work if is_up(each.status)]
-        if not hungry:
-            return frozenset()
+        """The engines that run low and for which there may be work. Asked with every line that
+        is sent, hence the cheap question first."""
+        up = [each for each in self._may_have_work if is_up(each.status)]
         window = sum(each.spec.concurrency for each in self._links)
+        waiting = self._pool.ready_lines()
+        if not run_low(up, waiting, window):
+            return frozenset()
         catalogue = self._catalogue()
-        unopened = Counter[str]()
         for shard in self._holdings.shards():
             if not shard.opened:
-                unopened[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
-        return frozenset(run_low(hungry, self._pool.ready_lines(), unopened, window))
+                waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
+        return frozenset(run_low(up, waiting, window))
 
     def _when_low(self) -> None:
         if not self._claim_wake.is_set() and self._low():
