@@ -17,7 +17,7 @@ async def test_a_small_job_does_not_wait_for_a_big_one(mill: Mill) -> None:
     big = await mill.job(60, tag="big")
     await engine.has(2)
     small = await mill.job(4, tag="small")
-    await mill.until(lambda: is_held(mill, small.id))
+    await mill.until(lambda: is_open(mill, small.id))
     held.let_go()
     await mill.ended(big)
     await mill.ended(small)
@@ -32,7 +32,7 @@ async def test_jobs_take_turns_where_one_call_at_a_time_is_out(mill: Mill) -> No
     big = await mill.job(40, tag="big")
     await engine.has(1)
     small = await mill.job(4, tag="small")
-    await mill.until(lambda: is_held(mill, small.id))
+    await mill.until(lambda: is_open(mill, small.id))
     held.let_go()
     await mill.ended(big)
     await mill.ended(small)
@@ -53,7 +53,7 @@ async def share(mill: Mill) -> None:
     many = [await mill.job(12, tag=f"greedy{n}", tenant=greedy) for n in range(4)]
     one = await mill.job(12, tag="modest", tenant=modest)
     for job in (*many, one):
-        await mill.until(lambda job=job: is_held(mill, job.id))  # type: ignore[misc]
+        await mill.until(lambda job=job: is_open(mill, job.id))  # type: ignore[misc]
     held.let_go()
     for job in (*many, one):
         await mill.ended(job)
@@ -86,7 +86,7 @@ async def test_a_window_stays_full_beside_a_slow_engine_with_many_lines(mill: Mi
     await slow.has(6)
     job = await mill.job(40, tag="other")
     await fast.has(6)
-    await mill.until(lambda: is_held(mill, job.id, shards=4))
+    await mill.until(lambda: is_open(mill, job.id, shards=4))
     held.let_go()
     await mill.ended(job)
     slow.script.let_go()  # type: ignore[attr-defined]
@@ -106,5 +106,10 @@ async def test_a_paused_job_holds_up_no_other(mill: Mill) -> None:
     assert (await mill.ended(paused)).succeeded == 40
 
 
-async def is_held(mill: Mill, job: str, shards: int = 1) -> bool:
-    return await mill.leased_shards(job) >= shards
+async def is_open(mill: Mill, job: str, shards: int = 1) -> bool:
+    """Whether so many shards of the job are held, and were two beats before: their lines have
+    been read."""
+    held = await mill.leased_shards(job) >= shards
+    for _ in range(2):
+        await mill.beaten()
+    return held and await mill.leased_shards(job) >= shards
