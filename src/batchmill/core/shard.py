@@ -87,6 +87,7 @@ async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Non
     await _committed(shard, bench)
     if shard.gone:
         shard.abort()
+        await _let_go(shard, bench)
     elif shard.waiting:
         await give_back(shard, bench)
     else:
@@ -97,6 +98,15 @@ async def give_back(shard: OpenShard, bench: Bench, *, after: float = 0.0) -> No
     """Release a shard that is not complete, without a strike; it rests that many seconds."""
     lease = shard.lease.lease
     await _insist(shard, bench, lambda: bench.ledger.release([lease], after=after))
+
+
+async def _let_go(shard: OpenShard, bench: Bench) -> None:
+    """Release what a worker that fenced itself may still hold, so that nobody waits for it to
+    lapse: a beat on its way may have renewed it. A lease of somebody else is not touched."""
+    try:
+        await bench.ledger.release([shard.lease.lease])
+    except LedgerUnavailable as error:
+        log.warning("release_failed", job=shard.job.id, error=str(error))
 
 
 async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:

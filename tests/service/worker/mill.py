@@ -228,6 +228,13 @@ class Mill:
         """Let every lease run out now."""
         await self._sql("UPDATE shard SET lease_until = 0 WHERE state = 'leased'")
 
+    async def lengthen_leases(self, seconds: int) -> None:
+        """Let every shard be leased for so much longer."""
+        await self._sql(
+            f"UPDATE shard SET lease_until = lease_until + {seconds}"
+            " WHERE state = 'leased' AND kind = 'run'"
+        )
+
     async def _sql(self, statement: str) -> list[Any]:
         return await asyncio.to_thread(_run_sql, self.folder / "ledger.db", statement)
 

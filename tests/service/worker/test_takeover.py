@@ -95,6 +95,22 @@ async def test_a_worker_that_cannot_renew_stops_all_it_does(mill: Mill) -> None:
     assert len(engine.sent) == 6, "the fence was not lifted"
 
 
+async def test_a_worker_that_fenced_itself_lets_go_of_what_is_still_its_own(mill: Mill) -> None:
+    """A beat on its way may have renewed the leases when it found that it was late."""
+    held = Held()
+    engine = Engine(held)
+    first = await mill.start(engine, name="first", concurrency=2)
+    job = await mill.job(4)
+    await engine.got(2)
+    first.heart.away.add("renew")
+    await mill.lengthen_leases(60)
+    await mill.until(lambda: was_aborted(engine, 2))
+    await mill.start(Engine(), name="second")
+    assert (await mill.ended(job)).succeeded == 4
+    assert await mill.strikes() == 0
+    first.heart.away.clear()
+
+
 async def test_senders_that_found_the_worker_fenced_are_woken_when_it_is_not(
     tmp_path: Path,
 ) -> None:
