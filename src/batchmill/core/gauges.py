@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batchmill.core.links import Link
+from batchmill.core.models import any_up
 from batchmill.core.pool import Pool
 from batchmill.core.work import OpenShard
 from batchmill.fleet import JobGauge
@@ -69,12 +70,13 @@ def _blocked(
         return None
     if not storage_ok:
         return WaitingReason.STORAGE_UNAVAILABLE
+    routes = {*pool.routes(job), *pool.delayed_routes(job)}
     reasons = [
-        link.gate.blocked(route, now)
-        for route in (*pool.routes(job), *pool.delayed_routes(job))
-        for link in links
-        if link.serves(route[1])
+        link.gate.blocked(route, now) for route in routes for link in links if link.serves(route[1])
     ]
+    if routes and not reasons:
+        is_any_up = any_up(link.status for link in links)
+        return WaitingReason.MODEL_NOT_SERVED if is_any_up else WaitingReason.ENGINE_DOWN
     if reasons and all(reason is not None for reason in reasons):
         return reasons[0]
     if pool.delayed_lines()[job]:
