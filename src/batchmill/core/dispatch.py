@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from batchmill.calls import Answered, Call, Refused, Reply
+from batchmill.calls import Answered, Call, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
 from batchmill.core.gate import Gate, Route
@@ -241,8 +241,9 @@ class Dispatcher:
         match decision:
             case SetAside(scope, reason):
                 gate.set_aside(scope, route, reason, sent_at=sent_at, now=now)
-            case Again(after, overloaded=True):
-                gate.overloaded(after, now=now)
+            case Again(overloaded=True):
+                asked = reply.retry_after_seconds if isinstance(reply, Overloaded) else None
+                gate.overloaded(asked, now=now)
             case _ if isinstance(reply, Refused):
                 gate.answered(route, well=False)
 

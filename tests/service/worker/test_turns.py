@@ -6,8 +6,17 @@ from pathlib import Path
 
 from batchmill.calls import Overloaded, Reply
 from batchmill.model import TenantId
-from tests.service.worker.engine import Engine, Held, answers
+from tests.service.worker.engine import Engine, Held, InTurn, answers
 from tests.service.worker.mill import Mill, milling
+
+
+async def test_a_line_that_is_refused_for_overload_holds_up_no_other(mill: Mill) -> None:
+    """The engine rests for a moment, the line for as long as its own tries ask."""
+    engine = Engine(InTurn(is_busy, answers))
+    await mill.start(engine, concurrency=1)
+    assert (await mill.ended(await mill.job(4))).succeeded == 4
+    refused = engine.sent[0]
+    assert engine.sent.index(refused, 1) == 4, engine.sent
 
 
 async def test_a_small_job_does_not_wait_for_a_big_one(mill: Mill) -> None:
@@ -113,3 +122,7 @@ async def is_open(mill: Mill, job: str, shards: int = 1) -> bool:
     for _ in range(2):
         await mill.beaten()
     return held and await mill.leased_shards(job) >= shards
+
+
+async def is_busy(text: str) -> Reply:
+    return Overloaded(429, b"{}")
