@@ -79,6 +79,11 @@ def test_a_line_written_again_has_the_same_id_and_no_other_has_it() -> None:
             ("Late.", "server_error", "request_timeout", None),
         ),
         (
+            Outcome(Fate.FAILED, code="duplicate_custom_id", message="Twice."),
+            None,
+            ("Twice.", "invalid_request_error", "duplicate_custom_id", None),
+        ),
+        (
             Outcome(Fate.EXPIRED, 503, b'"busy"', code="overloaded"),
             {"status_code": 503, "body": "busy"},
             (

@@ -8,6 +8,10 @@ from batchmill.jsontext import json_string
 from batchmill.model import Fate, Job, JobId, Outcome
 
 _CODES = {Fate.EXPIRED: "timeout_exceeded", Fate.CANCELLED: "cancelled"}
+_UNANSWERED = frozenset(
+    {"connection_lost", "internal_error", "reply_too_large", "request_timeout", "worker_lost"}
+)
+"""Failures without an answer that are not the line's fault; every other was found by validation."""
 _MESSAGES = {
     Fate.FAILED: "The request failed.",
     Fate.EXPIRED: "The job's time ended before this request was answered.",
@@ -69,5 +73,8 @@ def _type(outcome: Outcome) -> bytes:
         return b"rate_limit_error"
     if status in {401, 403}:
         return b"authentication_error"
-    is_ours_or_engines = status is None or status >= 500 or status < 400
+    if status is None:
+        is_ours_or_engines = outcome.code is None or outcome.code in _UNANSWERED
+    else:
+        is_ours_or_engines = status >= 500 or status < 400
     return b"server_error" if is_ours_or_engines else b"invalid_request_error"
