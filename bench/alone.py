@@ -1,9 +1,9 @@
 """Parts of the work in a loop of their own, in a process of their own.
 
-    python -m bench.alone send ORIGIN N      the transport, with its reading of the reply
-    python -m bench.alone reply N            reading the reply, without a transport
-    python -m bench.alone line N             opening an input line and writing its result line
-    python -m bench.alone decode FILE        reading and decoding a file with msgspec
+    python -m bench.alone send ORIGIN N RATE   the transport, with its reading of the reply
+    python -m bench.alone reply N              reading the reply, without a transport
+    python -m bench.alone line N               opening an input line and writing its result line
+    python -m bench.alone decode FILE          reading and decoding a file with msgspec
 
 Each prints the CPU it took, in microseconds for each line.
 """
@@ -42,12 +42,31 @@ from bench.server import IN_FLIGHT
 _BUDGET_BYTES = 96_000_000
 
 
-async def _send(origin: str, count: int) -> float:
+class Pace:
+    """Lets so many calls a second pass; the time between them is burnt, not slept away, as a
+    worker would do its other work in it."""
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1 / rate
+        self._next = time.perf_counter()
+        self.burnt = 0.0
+        """CPU seconds that were only waiting."""
+
+    def keep(self) -> None:
+        """Wait for the next call's turn."""
+        began = time.thread_time()
+        self._next = max(self._next + self._step, time.perf_counter() - IN_FLIGHT * self._step)
+        while time.perf_counter() < self._next:
+            pass
+        self.burnt += time.thread_time() - began
+
+
+async def _send(origin: str, count: int, rate: float) -> float:
     spec = EngineSpec("bench", f"{origin}/v1", concurrency=IN_FLIGHT)
     budget = ByteBudget(_BUDGET_BYTES)
     transport = HttpTransport(spec, SystemClock(), budget)
     call = Call(ENDPOINT, body(0), 600.0)
-    left = count
+    left, pace = count, Pace(rate)
 
     async def sender() -> None:
         nonlocal left
@@ -56,6 +75,7 @@ async def _send(origin: str, count: int) -> float:
             reply = await transport.send(call)
             assert isinstance(reply, Answered)
             budget.release(reply.held_bytes)
+            pace.keep()
 
     async def all_of_them() -> None:
         async with asyncio.TaskGroup() as senders:
@@ -64,10 +84,10 @@ async def _send(origin: str, count: int) -> float:
 
     left = 2 * IN_FLIGHT
     await all_of_them()
-    left = count
+    left, pace = count, Pace(rate)
     began = time.process_time()
     await all_of_them()
-    took = time.process_time() - began
+    took = time.process_time() - began - pace.burnt
     await transport.close()
     return took / count
 
@@ -124,8 +144,8 @@ def _decode(path: Path) -> float:
 def main(arguments: list[str]) -> float:
     """Run the part that the arguments name; CPU seconds for each line."""
     match arguments:
-        case ["send", origin, count]:
-            return uvloop.run(_send(origin, int(count)))
+        case ["send", origin, count, rate]:
+            return uvloop.run(_send(origin, int(count), float(rate)))
         case ["reply", count]:
             return _reply(int(count))
         case ["line", count]:

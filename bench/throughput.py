@@ -18,9 +18,11 @@ JOB_SECONDS = 240.0
 _READING = (
     "Each round runs wrk, a whole job and the parts alone, one after the other; the ratios are "
     "taken within a round, and the table shows their median. *Transport* is a loop of nothing "
-    "but calls, less the reading of their replies; *lines* is opening an input line, reading a "
-    "reply and writing a result line; *durability* is group commits, segments and the ledger: "
-    "each in a loop of its own. *Validation* is the worker's CPU until the job is queued, and "
+    "but calls, less the reading of their replies, at the job's own pace (what it waits is "
+    "burnt and taken off: an engine that has caught up has to be woken for each call); *lines* "
+    "is opening an input line, reading a reply and writing a result line; *durability* is group "
+    "commits, segments and the ledger: each in a loop of its own. *Validation* is the worker's "
+    "CPU until the job is queued, and "
     "*dispatch* what is left of the worker's CPU: choosing the next line, tasks, leases, beats."
 )
 
@@ -79,7 +81,7 @@ def _round(place: Place, server: Server, file: str) -> Round:
         worker,
         validation,
         api,
-        measured_loop("bench.alone", "send", place.origin, loop),
+        measured_loop("bench.alone", "send", place.origin, loop, str(rate)),
         measured_loop("bench.alone", "reply", loop),
         measured_loop("bench.alone", "line", loop),
         measured_loop("bench.durability", str(ledger), loop),
