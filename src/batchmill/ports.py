@@ -88,7 +88,8 @@ class Want:
 
     `serving` None serves every model (a wildcard). `not_jobs` are left out: the worker holds
     shards of them already and only wants to give others their turn. `settling` False takes no
-    shards of stopped jobs.
+    shards of stopped jobs; of these it takes up to `settle_limit` where that is more than
+    `limit`, since they cost no engine.
     """
 
     limit: int
@@ -96,6 +97,7 @@ class Want:
     not_jobs: frozenset[JobId] = frozenset()
     running: bool = True
     settling: bool = True
+    settle_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ _NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*", re.ASCII)
 _LEFTOVER = re.compile(r"((?!\.)[\w.-]+/)*(?!\.)[\w.-]+~[\w-]+", re.ASCII)
 _KNOWN_DIRECTORIES = 4096
 _NEARBY_BYTES = 64 * 1024
+WRITE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class Files:
         fd = self.create(place)
         try:
             try:
-                self.append(place, fd, b"".join(pieces))
+                for data in _gathered(pieces):
+                    self.append(place, fd, data)
                 self.sync(place, fd)
             finally:
                 self.close(place, fd)
@@ -208,6 +210,20 @@ class Files:
             self._known.discard(directory)
             with suppress(OSError):
                 directory.rmdir()
+
+
+def _gathered(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """The same bytes in writes of a useful size: small pieces joined, large ones as they are."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= WRITE_BYTES:
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 def _exactly(name: BlobName, fd: int, offset: int, length: int) -> bytes:

@@ -19,7 +19,7 @@ class Room:
 
     open_shards: int = 64
     open_bytes: int = 24 * 1024 * 1024
-    settling_shards: int = 16
+    settling_shards: int = 32
 
 
 def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> list[Link]:
@@ -47,13 +47,14 @@ def what_to_claim(
     size = sum(shard.lease.shard.length for shard in running)
     fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
     runs = fits and may_send and serving != frozenset()
-    settles = len(shards) - len(running) < room.settling_shards
-    if not (runs or settles):
+    to_settle = room.settling_shards - (len(shards) - len(running))
+    if not runs and to_settle <= 0:
         return None
     return Want(
         limit=SHARDS_AT_ONCE if low else 1,
         serving=serving,
         not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running),
         running=runs,
-        settling=settles,
+        settling=to_settle > 0,
+        settle_limit=to_settle,
     )

@@ -97,7 +97,8 @@ class _Grant:
 
 
 async def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
-    """Lease up to `want.limit` shards: what is to be settled first, then by turns."""
+    """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
+    first, then by turns."""
     leased = {row.job_id: row for row in await tx.all(_leased_by_job(tx.at))}
     rows = await tx.all(_claimable_jobs(tx.at))
     running = {each: row.leased - row.over for each, row in leased.items()}
@@ -105,7 +106,7 @@ async def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, 
     turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
     settle = [turn for turn in turns if turn.stop is not None]
     run = [turn for turn in turns if turn.stop is None]
-    taken = await _deal(tx, settle, load, want.limit)
+    taken = await _deal(tx, settle, load, max(want.limit, want.settle_limit))
     taken += await _deal(tx, run, load, want.limit - len(taken))
     grants = [
         _Grant(row, granted(tx, owner, row, settling=turn.stop is not None), turn.stop)
