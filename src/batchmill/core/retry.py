@@ -22,6 +22,9 @@ from batchmill.model import Fate, Outcome
 
 MAX_FAULTS = 5
 """Attempts at a line that an engine answers with 500 or with no JSON."""
+BELIEVED_REPEATS = 2
+"""How often the same such answer has to come again, others being answered, to be final early:
+a generic text comes back by chance more often than one thinks."""
 MAX_TIMEOUTS = 3
 MAX_STRIKES = 3
 """Lost connections after which a line runs alone; one more, alone, is final."""
@@ -51,6 +54,7 @@ class History:
     """
 
     faults: int = 0
+    repeats: int = 0
     timeouts: int = 0
     strikes: int = 0
     waits: int = 0
@@ -181,12 +185,13 @@ def _faulty(
     jitter: float,
     code: str = "engine_error",
 ) -> Decision:
-    """500 and the like: often the user's fault, so the same answer twice is believed when the
-    engine has answered somebody else in between."""
+    """500 and the like: often the user's fault, so the same answer three times is believed when
+    the engine has answered somebody else each time in between."""
+    again = history.faults > 0 and history.last_body == body and answers > history.answers_seen
     history.faults += 1
-    repeated = history.last_body == body and history.faults > 1 and answers > history.answers_seen
+    history.repeats = history.repeats + 1 if again else 0
     history.last_body, history.answers_seen = body, answers
-    if repeated or history.faults >= MAX_FAULTS:
+    if history.repeats >= BELIEVED_REPEATS or history.faults >= MAX_FAULTS:
         return Finish(_failed(status, body, message, code))
     return Again(backoff(history.faults - 1, jitter))
 

@@ -108,10 +108,17 @@ def test_a_broken_answer_is_tried_five_times(reply: Reply) -> None:
     assert isinstance(steps[-1], Finish)
 
 
-def test_the_same_500_is_believed_once_the_engine_answered_somebody_else() -> None:
+def test_the_same_500_three_times_is_believed_if_the_engine_answered_others_between() -> None:
     history = History()
     assert isinstance(next_step(refused(500, body=b"1"), history, answers=3), Again)
-    assert isinstance(next_step(refused(500, body=b"1"), history, answers=4), Finish)
+    assert isinstance(next_step(refused(500, body=b"1"), history, answers=4), Again)
+    assert isinstance(next_step(refused(500, body=b"1"), history, answers=5), Finish)
+
+
+def test_the_same_500_is_not_believed_early_while_nobody_is_answered() -> None:
+    history = History()
+    for _ in range(MAX_FAULTS - 1):
+        assert isinstance(next_step(refused(500, body=b"1"), history, answers=3), Again)
 
 
 def test_another_500_is_not_believed_early() -> None:
