@@ -172,7 +172,7 @@ class Dispatcher:
             return None
         try:
             custom_id, body = open_line(line.raw)
-            return custom_id, with_model(body, line.model) if line.rewrites_model else body
+            return custom_id, with_model(body, line.model) if line.model else body
         except ValueError:
             message = "The input of this line could not be read back; it has been damaged."
             self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))

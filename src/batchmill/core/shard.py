@@ -163,7 +163,6 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.end,
             served,
             prefixes[span.local],
-            rewrites_model=True,
         )
         for span in spans(shard.data, shard.lease.shard)
         if not shard.settled[span.local]

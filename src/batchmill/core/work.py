@@ -18,7 +18,7 @@ class OpenLine:
     """One line of an open shard that has no outcome yet.
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
-    the shard's bytes. `model` is the name to send to the engine.
+    the shard's bytes. `model` is the name to send to the engine; empty: the body's own.
     """
 
     shard: OpenShard
@@ -28,7 +28,6 @@ class OpenLine:
     end: int
     model: str
     prefix: bytes = b""
-    rewrites_model: bool = False
     history: History | None = None
 
     @property
