@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from batchmill.model import Usage
+from batchmill.model import NO_USAGE, Usage
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -30,7 +30,7 @@ class Answered(Struct, frozen=True, gc=False):
     status: int
     body: bytes
     request_id: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     held_bytes: int = 0
 
 

@@ -127,6 +127,10 @@ class Usage(Struct, frozen=True, gc=False):
         )
 
 
+NO_USAGE = Usage()
+"""The default, so that what has none is known without a look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One accepted batch, as the ledger knows it.
@@ -163,7 +167,7 @@ class Job:
     last_progress_at: float | None = None
     succeeded: int = 0
     failed: int = 0
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     errors: tuple[LineError, ...] = ()
     errors_total: int = 0
     output_file: FileId | None = None
@@ -281,7 +285,7 @@ class Part:
     blob: BlobName
     entries: tuple[PartEntry, ...]
     size_bytes: int
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +381,7 @@ class Outcome(Struct, frozen=True, gc=False):
     request_id: str | None = None
     code: str | None = None
     message: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)

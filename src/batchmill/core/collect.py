@@ -18,7 +18,17 @@ from batchmill.core.names import part_name
 from batchmill.core.retry import backoff
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, LedgerUnavailable
-from batchmill.model import Answer, BlobName, JobId, Part, PartEntry, Stream, Usage, Verdict
+from batchmill.model import (
+    NO_USAGE,
+    Answer,
+    BlobName,
+    JobId,
+    Part,
+    PartEntry,
+    Stream,
+    Usage,
+    Verdict,
+)
 from batchmill.ports import Blobs, Ledger
 
 log = structlog.get_logger()
@@ -93,7 +103,7 @@ class Collector:
         mine.lines.append(line)
         mine.size_bytes += len(line)
         mine.held_bytes += held_bytes
-        if usage is not _NO_USAGE:
+        if usage is not NO_USAGE:
             mine.usage = mine.usage + usage
         shard.uncommitted += 1
         self._group_bytes += len(line)
@@ -157,9 +167,6 @@ class Collector:
             shard.uncommitted -= len(mine.entries)
             shard.changed()
             self._released(mine.held_bytes)
-
-
-_NO_USAGE = Usage()
 
 
 def _part(shard: OpenShard, mine: Batchlet) -> Part:

@@ -55,7 +55,7 @@ class Gate:
 
     def admits(self, route: Route, now: float) -> bool:
         """Whether a line of that route may be sent, given that there is room."""
-        return all(
+        return not self.asides or all(
             now >= aside.until and not aside.trial
             for key in (_WHOLE, route)
             if (aside := self.asides.get(key)) is not None
