@@ -31,10 +31,15 @@ class Room:
     usual_bytes: int = 0
 
 
-class Connection(asyncio.Protocol):
-    """Carries one exchange after the other; made by `loop.create_connection`."""
+class Connection(asyncio.BufferedProtocol):
+    """Carries one exchange after the other; made by `loop.create_connection`.
 
-    def __init__(self) -> None:
+    `buffer` is where the loop reads to before it calls back: all connections of one loop may
+    share it, and none holds more than its size before the budget is asked.
+    """
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
         self._is_lost = False
         self._idle_since = 0.0
         self._exchange: _Exchange | None = None
@@ -84,7 +89,11 @@ class Connection(asyncio.Protocol):
         raw = None if is_tls else transport.get_extra_info("socket")
         self._fd = raw.fileno() if raw is not None else -1
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(memoryview(self._buffer)[:nbytes])
         if self._exchange is None or self._exchange.parser.outcome is not None:
             self.drop()  # nobody asked for it
         else:

@@ -32,6 +32,7 @@ from batchmill.fleet import EngineSpec
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 LISTING_SECONDS = 10.0
+READ_BYTES = 64 * 1024
 IDLE_SECONDS = 3.0
 """A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
 and a call that meets the closing is lost."""
@@ -55,6 +56,7 @@ class HttpTransport:
         self._address = address_of(spec.url, spec.key)
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
+        self._buffer = bytearray(READ_BYTES)
         self._idle: list[Connection] = []
         self._is_closed = False
         self._usual_bytes = 0
@@ -139,7 +141,7 @@ class HttpTransport:
         try:
             async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
                 _, connection = await loop.create_connection(
-                    Connection,
+                    lambda: Connection(self._buffer),
                     address.host,
                     address.port,
                     ssl=self._tls,
