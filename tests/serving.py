@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -309,6 +309,19 @@ def descendants(pid: int) -> list[int]:
                     child = int(entry.name)
                     found += [child, *descendants(child)]
     return found
+
+
+def living(pids: Iterable[int]) -> list[int]:
+    """Those of the processes that still run. One that has ended and waits only for its parent
+    to ask how is not among them: not every machine's first process asks at once."""
+    return [pid for pid in pids if state_of(pid) not in {None, "Z", "X"}]
+
+
+def state_of(pid: int) -> str | None:
+    """The letter for what a process does now, None if there is none."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return None
 
 
 def command_of(pid: int) -> list[str]:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import Serve, Sim, chat_lines, descendants, eventually, serving, simulating
+from tests.serving import (
+    Serve,
+    Sim,
+    chat_lines,
+    descendants,
+    eventually,
+    living,
+    serving,
+    simulating,
+)
 
 LINES = 5_000
 KILLS = 10
@@ -52,7 +61,7 @@ def kill_all(serve: Serve) -> None:
     children = descendants(serve.pid)
     serve.kill()
     eventually(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in children),
+        lambda: not living(children),
         10,
         "every child of a killed serve to end",
     )
@@ -98,4 +107,4 @@ def test_a_job_survives_ten_kills(tmp_path: Path, kill: Callable[[Serve], None])
             assert_whole(serve, sim, serve.wait_ended(job["id"], 90), kills)
             children = descendants(serve.pid)
             assert serve.stop() == 0
-            assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+            assert not living(children)

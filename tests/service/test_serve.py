@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import Serve, descendants, eventually, serving
+from tests.serving import Serve, descendants, eventually, living, serving
 
 SIM = ("--engine", "sim")
 pytestmark = pytest.mark.timeout(90)
@@ -121,42 +121,41 @@ def test_an_engine_that_is_down_is_said_and_not_fatal(tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_everything_in_time(tmp_path: Path) -> None:
-    serve = Serve(tmp_path / "data", *SIM).start()
-    children = descendants(serve.pid)
-    assert len(children) >= 3
-    began = time.monotonic()
-    assert serve.stop() == 0
-    assert time.monotonic() - began < 10
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    assert "Traceback" not in serve.log.read_text()
+    with serving(tmp_path / "data", *SIM) as serve:
+        children = descendants(serve.pid)
+        assert len(children) >= 3
+        began = time.monotonic()
+        assert serve.stop() == 0
+        assert time.monotonic() - began < 10
+        assert not living(children)
+        assert "Traceback" not in serve.log.read_text()
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    serve = Serve(tmp_path / "data", *SIM).start()
-    children = descendants(serve.pid)
-    for pid in children:
-        os.kill(pid, signal.SIGSTOP)
-    assert serve.process is not None
-    popen = serve.process.popen
-    assert popen is not None
-    popen.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        popen.wait(1)
-    popen.send_signal(signal.SIGINT)
-    assert popen.wait(3) == 1
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    serve.kill()
+    with serving(tmp_path / "data", *SIM) as serve:
+        children = descendants(serve.pid)
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        assert serve.process is not None
+        popen = serve.process.popen
+        assert popen is not None
+        popen.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            popen.wait(1)
+        popen.send_signal(signal.SIGINT)
+        assert popen.wait(3) == 1
+        eventually(lambda: not living(children), 5, "every child to end")
 
 
 def test_a_killed_serve_leaves_no_process_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    serve = Serve(tmp_path / "data", *SIM).start()
-    children = descendants(serve.pid)
-    serve.kill()
-    began = time.monotonic()
-    serve.start()
-    assert time.monotonic() - began < 10
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    assert serve.stop() == 0
+    with serving(tmp_path / "data", *SIM) as serve:
+        children = descendants(serve.pid)
+        serve.kill()
+        began = time.monotonic()
+        serve.start()
+        assert time.monotonic() - began < 10
+        assert not living(children)
+        assert serve.stop() == 0
 
 
 def test_it_goes_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from batchmill.app import supervise
 from batchmill.app.supervise import Child, supervising
-from tests.serving import command_of
+from tests.serving import command_of, living
 
 WRITES_AND_WAITS = """
 import os, signal, sys, time
@@ -113,7 +113,7 @@ async def test_a_child_that_does_not_end_in_time_is_killed(module) -> None:
         [line] = await lives(log, 1)
         pid = int(line.split()[0])
         await supervisor.stop(["one"], 0.2)
-        assert not Path(f"/proc/{pid}").exists()
+        assert not living([pid])
 
 
 async def test_leaving_the_block_kills_every_child(module) -> None:
@@ -122,7 +122,7 @@ async def test_leaving_the_block_kills_every_child(module) -> None:
         supervisor.start(Child("one", "waits"))
         supervisor.start(Child("two", "waits"))
         pids = [int(line.split()[0]) for line in await lives(log, 2)]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not living(pids)
 
 
 async def test_a_child_that_is_between_two_lives_stops_at_once(module, monkeypatch) -> None:
