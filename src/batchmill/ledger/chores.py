@@ -37,62 +37,60 @@ def backoff_seconds(strikes: int) -> float:
     return min(2.0 ** (strikes - 1), LONGEST_BACKOFF_SECONDS)
 
 
-async def claim(
-    tx: Transaction, owner: Owner, kinds: Sequence[Kind]
-) -> tuple[Lease, Job | None] | None:
+def claim(tx: Transaction, owner: Owner, kinds: Sequence[Kind]) -> tuple[Lease, Job | None] | None:
     """Lease the next due chore of these kinds; gives up those whose owners died five times."""
     for kind in (kind for kind in _ORDER if kind in kinds):
-        while (row := await _next(tx, kind)) is not None:
+        while (row := _next(tx, kind)) is not None:
             values = granted(tx, owner, row, settling=False)
-            await grant(tx, [(row, values)])
+            grant(tx, [(row, values)])
             lease = Lease(row.job_id, kind, row.n, owner, row.epoch + 1)
             if kind not in _ENDS_A_JOB or int(str(values["strikes"])) < STRIKES:
-                return lease, await _job_of(tx, row.job_id)
-            await close_fenced(tx, lease)
-            await _give_up(tx, lease, f"whoever did it died {STRIKES} times")
+                return lease, _job_of(tx, row.job_id)
+            close_fenced(tx, lease)
+            _give_up(tx, lease, f"whoever did it died {STRIKES} times")
     return None
 
 
-async def done(tx: Transaction, lease: Lease, again_after: float | None) -> None:
+def done(tx: Transaction, lease: Lease, again_after: float | None) -> None:
     """Close the row or open it again later. The sweep has no end: it is always opened again."""
     if again_after is not None or lease.kind is Kind.SWEEP:
         clean = sa.update(shard).where(*FENCE).values(strikes=0)
-        await tx.run(clean, fence_of(lease))
-        await release(tx, [lease], again_after or 0.0)
+        tx.run(clean, fence_of(lease))
+        release(tx, [lease], again_after or 0.0)
     else:
         closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None)
-        await tx.run(closed, fence_of(lease))
+        tx.run(closed, fence_of(lease))
 
 
-async def strike(tx: Transaction, lease: Lease, reason: str) -> bool:
+def strike(tx: Transaction, lease: Lease, reason: str) -> bool:
     """Count a failed try and put the chore back, or give it up at the fifth: then True."""
     counted = sa.update(shard).where(*FENCE).values(strikes=shard.c.strikes + 1)
-    strikes = await tx.value(counted.returning(shard.c.strikes), fence_of(lease))
+    strikes = tx.value(counted.returning(shard.c.strikes), fence_of(lease))
     if strikes is None:
         return False
     if strikes < STRIKES or lease.kind not in _ENDS_A_JOB:
-        await release(tx, [lease], backoff_seconds(strikes))
+        release(tx, [lease], backoff_seconds(strikes))
         return False
-    await close_fenced(tx, lease)
-    await _give_up(tx, lease, reason)
+    close_fenced(tx, lease)
+    _give_up(tx, lease, reason)
     return True
 
 
-async def _give_up(tx: Transaction, lease: Lease, reason: str) -> None:
+def _give_up(tx: Transaction, lease: Lease, reason: str) -> None:
     """End the job of a chore that cannot be done; what results it has are kept."""
-    row = await tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
+    row = tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
     if row is None:
         return
     message = f"{lease.kind} was given up: {reason}"
     if lease.kind is Kind.VALIDATE:
-        await end_unvalidated(tx, row, [LineError("internal_error", message)], 1)
+        end_unvalidated(tx, row, [LineError("internal_error", message)], 1)
     else:
-        await publish_anyhow(tx, row, message)
+        publish_anyhow(tx, row, message)
 
 
-async def _next(tx: Transaction, kind: Kind) -> Row | None:
+def _next(tx: Transaction, kind: Kind) -> Row | None:
     """The chore of that kind to do next: of the highest priority, then of the oldest job."""
-    return await tx.one(_by_turn(kind, sa.and_(IS_LEASED, has_run_out(tx.at)))) or await tx.one(
+    return tx.one(_by_turn(kind, sa.and_(IS_LEASED, has_run_out(tx.at)))) or tx.one(
         _by_turn(kind, sa.and_(IS_OPEN, IS_CHORE, is_due(tx.at)))
     )
 
@@ -108,6 +106,6 @@ def _by_turn(kind: Kind, state: sa.ColumnElement[bool]) -> sa.Select[Any]:
     )
 
 
-async def _job_of(tx: Transaction, id: JobId) -> Job | None:
-    row = await tx.one(sa.select(job).where(job.c.id == id))
+def _job_of(tx: Transaction, id: JobId) -> Job | None:
+    row = tx.one(sa.select(job).where(job.c.id == id))
     return None if row is None else to_job(row)

@@ -96,27 +96,27 @@ class _Grant:
         )
 
 
-async def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
+def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
     """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
     first, then by turns."""
-    leased = {row.job_id: row for row in await tx.all(_leased_by_job(tx.at))}
-    rows = await tx.all(_claimable_jobs(tx.at))
+    leased = {row.job_id: row for row in tx.all(_leased_by_job(tx.at))}
+    rows = tx.all(_claimable_jobs(tx.at))
     running = {each: row.leased - row.over for each, row in leased.items()}
     load = _Load(running, _by_tenant(rows, running))
     turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
     settle = [turn for turn in turns if turn.stop is not None]
     run = [turn for turn in turns if turn.stop is None]
-    taken = await _deal(tx, settle, load, max(want.limit, want.settle_limit))
-    taken += await _deal(tx, run, load, want.limit - len(taken))
+    taken = _deal(tx, settle, load, max(want.limit, want.settle_limit))
+    taken += _deal(tx, run, load, want.limit - len(taken))
     grants = [
         _Grant(row, granted(tx, owner, row, settling=turn.stop is not None), turn.stop)
         for turn, row in taken
     ]
-    await grant(tx, [(each.row, each.values) for each in grants])
-    return await _leases(tx, owner, grants)
+    grant(tx, [(each.row, each.values) for each in grants])
+    return _leases(tx, owner, grants)
 
 
-async def _deal(
+def _deal(
     tx: Transaction, turns: Sequence[_Turn], load: _Load, limit: int
 ) -> list[tuple[_Turn, Row]]:
     """Take shards by turns until there are `limit`, or no more."""
@@ -127,7 +127,7 @@ async def _deal(
         hand = deal(candidates, load.jobs, load.tenants, limit - len(taken))
         for chosen, number in hand.items():
             turn = open_turns[chosen]
-            rows = await _take(tx, turn, number, [row.n for t, row in taken if t is turn])
+            rows = _take(tx, turn, number, [row.n for t, row in taken if t is turn])
             taken += [(turn, row) for row in rows]
             load.add(turn.candidate, len(rows))
             if len(rows) < number:
@@ -203,7 +203,7 @@ def _stop_is_old(tx: Transaction, row: Row) -> bool:
     return bool(row.stopped_boot != tx.at.boot or row.stopped_tick + two_beats <= tx.at.tick)
 
 
-async def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:
+def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:
     """Up to that many claimable shards of one job, but those: abandoned ones first."""
     rows: list[Row] = []
     mine = sa.select(shard).where(shard.c.job_id == turn.candidate.job, IS_RUN)
@@ -213,46 +213,44 @@ async def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -
         if turn.revocable:
             over = sa.or_(over, shard.c.settling.is_(sa.false()))
         abandoned = mine.where(IS_LEASED, over).limit(number)
-        rows += await tx.all(abandoned.with_for_update(skip_locked=True))
+        rows += tx.all(abandoned.with_for_update(skip_locked=True))
     if len(rows) < number:
         fresh = mine.join(job, job.c.id == shard.c.job_id).where(IS_OPEN, is_claimable(tx.at))
         fresh = fresh.limit(number - len(rows))
-        rows += await tx.all(fresh.with_for_update(skip_locked=True, of=shard))
+        rows += tx.all(fresh.with_for_update(skip_locked=True, of=shard))
     return rows
 
 
-async def _leases(
-    tx: Transaction, owner: Owner, grants: Sequence[_Grant]
-) -> tuple[ShardLease, ...]:
+def _leases(tx: Transaction, owner: Owner, grants: Sequence[_Grant]) -> tuple[ShardLease, ...]:
     """The granted rows with all that running them needs."""
     its = {each.row.job_id for each in grants}
     if not its:
         return ()
-    jobs = await _started(tx, its)
-    inputs = await _inputs(tx, its)
-    parts = await _parts(tx, [each.row for each in grants if each.row.done])
+    jobs = _started(tx, its)
+    inputs = _inputs(tx, its)
+    parts = _parts(tx, [each.row for each in grants if each.row.done])
     return tuple(
         each.lease(owner, jobs[each.row.job_id], inputs, parts.get(each.key, ())) for each in grants
     )
 
 
-async def _started(tx: Transaction, ids: set[JobId]) -> dict[JobId, Job]:
+def _started(tx: Transaction, ids: set[JobId]) -> dict[JobId, Job]:
     """The jobs, those that were queued now running."""
     mine = sa.update(job).where(job.c.id.in_(ids), may_become(JobState.RUNNING))
-    await tx.run(mine.values(state=JobState.RUNNING.value, started_at=tx.at.wall))
-    return {row.id: to_job(row) for row in await tx.all(sa.select(job).where(job.c.id.in_(ids)))}
+    tx.run(mine.values(state=JobState.RUNNING.value, started_at=tx.at.wall))
+    return {row.id: to_job(row) for row in tx.all(sa.select(job).where(job.c.id.in_(ids)))}
 
 
-async def _inputs(tx: Transaction, ids: set[JobId]) -> dict[_Key, JobInput]:
-    rows = await tx.all(sa.select(job_input).where(job_input.c.job_id.in_(ids)))
+def _inputs(tx: Transaction, ids: set[JobId]) -> dict[_Key, JobInput]:
+    rows = tx.all(sa.select(job_input).where(job_input.c.job_id.in_(ids)))
     return {(row.job_id, row.place): to_input(row) for row in rows}
 
 
-async def _parts(tx: Transaction, rows: Sequence[Row]) -> dict[_Key, list[Part]]:
+def _parts(tx: Transaction, rows: Sequence[Row]) -> dict[_Key, list[Part]]:
     """The parts that earlier owners published, in the order they did."""
     found: dict[_Key, list[Part]] = {}
     for row in rows:
         mine = sa.select(part).where(part.c.job_id == row.job_id, part.c.n == row.n)
-        published = await tx.all(mine.order_by(part.c.sequence))
+        published = tx.all(mine.order_by(part.c.sequence))
         found[row.job_id, row.n] = [to_part(each) for each in published]
     return found

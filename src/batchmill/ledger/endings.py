@@ -55,26 +55,24 @@ def stopping(tx: Transaction, ending: Ending) -> sa.Update:
     return sa.update(job).where(may_become(to)).values(values)
 
 
-async def expire(tx: Transaction) -> int:
+def expire(tx: Transaction) -> int:
     """Stop every job whose window has ended; how many."""
-    return await tx.run(stopping(tx, Ending.EXPIRED).where(job.c.deadline <= tx.at.wall))
+    return tx.run(stopping(tx, Ending.EXPIRED).where(job.c.deadline <= tx.at.wall))
 
 
-async def fail(tx: Transaction, id: JobId, error: LineError) -> None:
+def fail(tx: Transaction, id: JobId, error: LineError) -> None:
     """Stop a job that cannot go on; in validation it fails at once, without result files."""
-    row = await tx.one(sa.select(job).where(job.c.id == id).with_for_update())
+    row = tx.one(sa.select(job).where(job.c.id == id).with_for_update())
     if row is None:
         return
     if row.state == JobState.VALIDATING.value:
-        await close_chore(tx, id, Kind.VALIDATE)
-        await end_unvalidated(tx, row, [error], 1)
-    elif await tx.run(stopping(tx, Ending.FAILED).where(job.c.id == id)):
-        await _note(tx, row, error)
+        close_chore(tx, id, Kind.VALIDATE)
+        end_unvalidated(tx, row, [error], 1)
+    elif tx.run(stopping(tx, Ending.FAILED).where(job.c.id == id)):
+        _note(tx, row, error)
 
 
-async def end_unvalidated(
-    tx: Transaction, row: Row, errors: Sequence[LineError], total: int
-) -> None:
+def end_unvalidated(tx: Transaction, row: Row, errors: Sequence[LineError], total: int) -> None:
     """End a job that has no shards: failed, or as it was ending when it was stopped before."""
     ending = Ending.FAILED if row.ending is None else Ending(row.ending)
     to = JobState(ending.value)
@@ -87,22 +85,22 @@ async def end_unvalidated(
         "errors": errors_text([*to_errors(row.errors), *errors]),
         "errors_total": row.errors_total + total,
     }
-    await tx.run(ended.values(values))
+    tx.run(ended.values(values))
 
 
-async def begin_finalizing(tx: Transaction, id: JobId) -> None:
+def begin_finalizing(tx: Transaction, id: JobId) -> None:
     """The last shard is closed: the job's files may be published. Its ending stays if it has
     one; else it has completed."""
-    await tx.run(stopping(tx, Ending.COMPLETED).where(job.c.id == id))
-    await open_chore(tx, id, Kind.FINALIZE)
+    tx.run(stopping(tx, Ending.COMPLETED).where(job.c.id == id))
+    open_chore(tx, id, Kind.FINALIZE)
 
 
-async def publish(tx: Transaction, row: Row, ids: ResultIds, names: Names) -> None:
+def publish(tx: Transaction, row: Row, ids: ResultIds, names: Names) -> None:
     """End a job whose shards are all closed, with its files, all counted lines in them.
 
     Raises `StateConflict` when the counters and the segments disagree: a defect, to be seen.
     """
-    sides = await _sides(tx, row.id)
+    sides = _sides(tx, row.id)
     lines = tuple(side[1] for side in sides)
     if lines != (row.succeeded, row.failed) or sum(lines) != row.total or row.shards_left:
         raise StateConflict(
@@ -110,10 +108,10 @@ async def publish(tx: Transaction, row: Row, ids: ResultIds, names: Names) -> No
             f"{row.total}, its segments hold {lines[0]} and {lines[1]}, and {row.shards_left} "
             "shards are open"
         )
-    await _end(tx, row, JobState(row.ending), ids, names, sides)
+    _end(tx, row, JobState(row.ending), ids, names, sides)
 
 
-async def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
+def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
     """End a job that could not be finalized in five tries: failed (a cancelled one stays
     cancelled), with the reason among its errors and with whatever segments it has as its files.
 
@@ -121,34 +119,34 @@ async def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
     its way is a defect and will stand there again, and a job must end.
     """
     to = JobState.CANCELLED if row.state == JobState.CANCELLING.value else JobState.FAILED
-    await _note(tx, row, LineError("internal_error", reason))
+    _note(tx, row, LineError("internal_error", reason))
     names = (f"{row.id}_output.jsonl", f"{row.id}_error.jsonl")
     ids = (FileId(new_id()), FileId(new_id()))
-    await _end(tx, row, to, ids, names, await _sides(tx, row.id))
+    _end(tx, row, to, ids, names, _sides(tx, row.id))
 
 
-async def open_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
+def open_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
     """Queue a job's row of this kind, unless it is there."""
-    await tx.run(tx.database.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
+    tx.run(tx.database.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
 
 
-async def close_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
+def close_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
     """Close a job's row of this kind, whoever holds it."""
     mine = sa.update(shard).where(shard.c.job_id == id, shard.c.kind == kind.value)
-    await tx.run(mine.values(state="closed", lease_until=None))
+    tx.run(mine.values(state="closed", lease_until=None))
 
 
-async def _sides(tx: Transaction, id: JobId) -> list[tuple[int, int]]:
+def _sides(tx: Transaction, id: JobId) -> list[tuple[int, int]]:
     """Bytes and lines of the output and of the error side, in this order."""
     size = sa.func.sum(segment.c.size_bytes).label("size")
     lines = sa.func.sum(segment.c.lines).label("lines")
     sums = sa.select(segment.c.stream, size, lines).where(segment.c.job_id == id)
-    rows = await tx.all(sums.group_by(segment.c.stream))
+    rows = tx.all(sums.group_by(segment.c.stream))
     found = {row.stream: (row.size, row.lines) for row in rows}
     return [found.get(stream.value, (0, 0)) for stream in (Stream.OUT, Stream.ERR)]
 
 
-async def _end(
+def _end(
     tx: Transaction,
     row: Row,
     to: JobState,
@@ -163,7 +161,7 @@ async def _end(
         made.append(new if lines else None)
         if lines:
             result = _result_file(row, new, name, stream, size, lines, until)
-            await tx.run(sa.insert(file), file_values(result, tx.at.wall))
+            tx.run(sa.insert(file), file_values(result, tx.at.wall))
     ended = sa.update(job).where(job.c.id == row.id, may_become(to))
     values: Values = {
         "state": to.value,
@@ -173,7 +171,7 @@ async def _end(
         "error_file": made[1],
         "prune_at": until,
     }
-    if not await tx.run(ended.values(values)):
+    if not tx.run(ended.values(values)):
         raise StateConflict(f"job {row.id} is {row.state} and cannot become {to}")
 
 
@@ -196,8 +194,8 @@ def _result_file(
     )
 
 
-async def _note(tx: Transaction, row: Row, error: LineError) -> None:
+def _note(tx: Transaction, row: Row, error: LineError) -> None:
     """Add one error to those of the job as a whole."""
     errors = errors_text([error, *to_errors(row.errors)])
     mine = sa.update(job).where(job.c.id == row.id)
-    await tx.run(mine.values(errors=errors, errors_total=row.errors_total + 1))
+    tx.run(mine.values(errors=errors, errors_total=row.errors_total + 1))

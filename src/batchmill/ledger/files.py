@@ -21,57 +21,57 @@ _SAMPLE_TYPES: dict[str, sa.ColumnElement[bool]] = {
 }
 
 
-async def add(tx: Transaction, new: File) -> File:
+def add(tx: Transaction, new: File) -> File:
     """Record a file; asked again with the same id, nothing changes."""
-    await tx.run(tx.database.insert_new(file), file_values(new, tx.at.wall))
-    row = await tx.one(sa.select(file).where(file.c.id == new.id))
+    tx.run(tx.database.insert_new(file), file_values(new, tx.at.wall))
+    row = tx.one(sa.select(file).where(file.c.id == new.id))
     assert row is not None
     return to_file(row)
 
 
-async def find(tx: Transaction, tenant: TenantId, id: FileId) -> File | None:
+def find(tx: Transaction, tenant: TenantId, id: FileId) -> File | None:
     """That file as its tenant sees it."""
-    row = await tx.one(sa.select(file).where(file.c.id == id, *_seen_by(tx, tenant)))
+    row = tx.one(sa.select(file).where(file.c.id == id, *_seen_by(tx, tenant)))
     return None if row is None else to_file(row)
 
 
-async def page(tx: Transaction, tenant: TenantId, query: FileQuery) -> Page[File]:
+def page(tx: Transaction, tenant: TenantId, query: FileQuery) -> Page[File]:
     """One page of the tenant's files."""
     conditions = [*_seen_by(tx, tenant), *_asked_for(query)]
-    total = await tx.value(sa.select(sa.func.count()).select_from(file).where(*conditions))
+    total = tx.value(sa.select(sa.func.count()).select_from(file).where(*conditions))
     place = sa.tuple_(file.c.created_at, file.c.ordinal)
     if query.after is not None:
-        cursor = await tx.one(_place_of(tenant, query.after))
+        cursor = tx.one(_place_of(tenant, query.after))
         if cursor is None:
             return Page((), total, has_more=False)
         conditions.append(place > tuple(cursor) if query.oldest_first else place < tuple(cursor))
     up = query.oldest_first
     order = [c.asc() if up else c.desc() for c in (file.c.created_at, file.c.ordinal)]
     wanted = sa.select(file).where(*conditions).order_by(*order)
-    rows = await tx.all(wanted.limit(query.limit + 1).offset(query.offset))
+    rows = tx.all(wanted.limit(query.limit + 1).offset(query.offset))
     items = tuple(to_file(row) for row in rows[: query.limit])
     return Page(items, total, has_more=len(rows) > query.limit)
 
 
-async def delete(tx: Transaction, tenant: TenantId, id: FileId) -> bool:
+def delete(tx: Transaction, tenant: TenantId, id: FileId) -> bool:
     """Take the file from its user; its row stays until its blob may go."""
-    if await find(tx, tenant, id) is None:
+    if find(tx, tenant, id) is None:
         return False
-    user = await tx.one(_unfinished_user(id))
+    user = tx.one(_unfinished_user(id))
     if user is not None:
         raise Conflict(
             f"file {id} is the input of job {user.id}, which is {user.state}; "
             "cancel the job or wait for its end",
             state=user.state,
         )
-    await tx.run(sa.update(file).where(file.c.id == id).values(deleted_at=tx.at.wall))
+    tx.run(sa.update(file).where(file.c.id == id).values(deleted_at=tx.at.wall))
     return True
 
 
-async def segments(tx: Transaction, id: JobId, stream: Stream) -> tuple[Segment, ...]:
+def segments(tx: Transaction, id: JobId, stream: Stream) -> tuple[Segment, ...]:
     """The closed segments of one side, in input order."""
     mine = sa.select(segment).where(segment.c.job_id == id, segment.c.stream == stream.value)
-    return tuple(to_segment(row) for row in await tx.all(mine.order_by(segment.c.n)))
+    return tuple(to_segment(row) for row in tx.all(mine.order_by(segment.c.n)))
 
 
 def visible(tx: Transaction) -> list[sa.ColumnElement[bool]]:

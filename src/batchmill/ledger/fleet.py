@@ -19,31 +19,31 @@ from batchmill.model import (
 REMEMBERED_SECONDS = 86_400.0
 
 
-async def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) -> Owner:
+def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) -> Owner:
     """Make a worker known, and forget those not seen for a day."""
     if "/" in id or "/" in incarnation:
         raise ValueError("a worker's id and incarnation hold no slash")
-    await _forget(tx)
+    _forget(tx)
     row = _worker_values(tx, id, incarnation, Beat()) | {"host": host, "pid": pid}
-    await tx.run(tx.database.upsert(worker, ["id"]), row)
+    tx.run(tx.database.upsert(worker, ["id"]), row)
     return Owner(f"{id}/{incarnation}")
 
 
-async def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
+def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
     """Keep the newest beat of a worker; an earlier incarnation no longer counts. A beat without
     engines leaves what was seen of them."""
     name, _, incarnation = owner.partition("/")
     values = _worker_values(tx, name, incarnation, beat)
     mine = sa.update(worker).where(worker.c.id == name)
     present = mine.where(worker.c.incarnation == incarnation)
-    if not await tx.run(present.values(values)):
+    if not tx.run(present.values(values)):
         unknown = {**values, "host": "", "pid": 0}
-        await tx.run(tx.database.insert_new(worker), unknown)
+        tx.run(tx.database.insert_new(worker), unknown)
     if beat.engines:
-        await _record_engines(tx, name, beat)
+        _record_engines(tx, name, beat)
 
 
-async def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
+def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
     """Open all leases of every life of a worker; `struck` counts them like ones that ran out."""
     values: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
     values["alone_in_flight"] = False
@@ -53,35 +53,35 @@ async def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
         values["strikes"] = shard.c.strikes + unhelpful
         values["alone_deaths"] = shard.c.alone_deaths + alone
     its = sa.and_(shard.c.owner > f"{id}/", shard.c.owner < f"{id}0")
-    return await tx.run(sa.update(shard).where(IS_LEASED, its).values(values))
+    return tx.run(sa.update(shard).where(IS_LEASED, its).values(values))
 
 
-async def workers(tx: Transaction) -> tuple[Worker, ...]:
+def workers(tx: Transaction) -> tuple[Worker, ...]:
     """Every worker seen within a day; alive while it beats within the lease time."""
     recent = sa.select(worker).where(worker.c.beat_at >= tx.at.wall - REMEMBERED_SECONDS)
-    rows = await tx.all(recent.order_by(worker.c.id))
+    rows = tx.all(recent.order_by(worker.c.id))
     oldest = tx.at.tick - tx.rules.timing.lease_seconds
     return tuple(
         to_worker(row, alive=row.beat_boot == tx.at.boot and row.beat_tick > oldest) for row in rows
     )
 
 
-async def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
+def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
     """Of each engine what the worker that beat last has seen, by name."""
-    rows = await tx.all(sa.select(engine).order_by(engine.c.name, engine.c.beat_at))
+    rows = tx.all(sa.select(engine).order_by(engine.c.name, engine.c.beat_at))
     return tuple({row.name: to_engine(row) for row in rows}.values())
 
 
-async def open_lines(tx: Transaction) -> int:
+def open_lines(tx: Transaction) -> int:
     """Lines of unfinished jobs that have no outcome yet."""
     left = sa.func.sum(job.c.total - job.c.succeeded - job.c.failed)
-    return await tx.value(sa.select(left).where(job.c.state.in_(UNFINISHED))) or 0
+    return tx.value(sa.select(left).where(job.c.state.in_(UNFINISHED))) or 0
 
 
-async def jobs_by_state(tx: Transaction) -> dict[JobState, int]:
+def jobs_by_state(tx: Transaction) -> dict[JobState, int]:
     """How many jobs are in each state."""
     counts = sa.select(job.c.state, sa.func.count().label("number")).group_by(job.c.state)
-    found = {row.state: row.number for row in await tx.all(counts)}
+    found = {row.state: row.number for row in tx.all(counts)}
     return {state: found.get(state.value, 0) for state in JobState}
 
 
@@ -96,20 +96,20 @@ def _worker_values(tx: Transaction, id: str, incarnation: str, beat: Beat) -> Va
     }
 
 
-async def _record_engines(tx: Transaction, id: str, beat: Beat) -> None:
+def _record_engines(tx: Transaction, id: str, beat: Beat) -> None:
     rows: list[Values] = [
         {"worker": id, "name": seen.name, "beat_at": tx.at.wall, "status": text(seen)}
         for seen in beat.engines
     ]
-    await tx.each(tx.database.upsert(engine, ["worker", "name"]), rows)
+    tx.each(tx.database.upsert(engine, ["worker", "name"]), rows)
     names = [seen.name for seen in beat.engines]
     gone = sa.delete(engine).where(engine.c.worker == id, engine.c.name.not_in(names))
-    await tx.run(gone)
+    tx.run(gone)
 
 
-async def _forget(tx: Transaction) -> None:
+def _forget(tx: Transaction) -> None:
     """Drop workers, and what they saw, that have not beaten for a day."""
     old = worker.c.beat_at < tx.at.wall - REMEMBERED_SECONDS
     ids = sa.select(worker.c.id).where(old)
-    await tx.run(sa.delete(engine).where(engine.c.worker.in_(ids)))
-    await tx.run(sa.delete(worker).where(old))
+    tx.run(sa.delete(engine).where(engine.c.worker.in_(ids)))
+    tx.run(sa.delete(worker).where(old))

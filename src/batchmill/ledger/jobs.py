@@ -19,88 +19,88 @@ from batchmill.ports import JobQuery, Page
 _PAUSABLE = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
-async def create(tx: Transaction, new: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+def create(tx: Transaction, new: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
     """Record a job with its validate row; asked again with the same id, nothing changes."""
-    before = await tx.one(sa.select(job).where(job.c.id == new.id))
+    before = tx.one(sa.select(job).where(job.c.id == new.id))
     if before is not None:
         return to_job(before)
     if inline is not None:
-        await files.add(tx, inline)
-    await _require_files(tx, new.tenant, inputs)
-    await tx.run(sa.insert(job), job_values(new, tx.at.wall))
-    await tx.each(
+        files.add(tx, inline)
+    _require_files(tx, new.tenant, inputs)
+    tx.run(sa.insert(job), job_values(new, tx.at.wall))
+    tx.each(
         sa.insert(job_input), [input_values(new.id, i, source) for i, source in enumerate(inputs)]
     )
     pairs = [{"job_id": new.id, "key": k, "value": v} for k, v in new.metadata.items()]
-    await tx.each(sa.insert(job_metadata), pairs)
-    await open_chore(tx, new.id, Kind.VALIDATE)
-    return await present(tx, new.id)
+    tx.each(sa.insert(job_metadata), pairs)
+    open_chore(tx, new.id, Kind.VALIDATE)
+    return present(tx, new.id)
 
 
-async def present(tx: Transaction, id: JobId) -> Job:
+def present(tx: Transaction, id: JobId) -> Job:
     """The job as it is now; it exists."""
-    row = await tx.one(sa.select(job).where(job.c.id == id))
+    row = tx.one(sa.select(job).where(job.c.id == id))
     if row is None:
         raise StateConflict(f"there is no job {id}")
     return to_job(row)
 
 
-async def find(tx: Transaction, tenant: TenantId, id: JobId) -> Job | None:
+def find(tx: Transaction, tenant: TenantId, id: JobId) -> Job | None:
     """That job as its tenant sees it."""
-    row = await tx.one(sa.select(job).where(job.c.id == id, *_seen_by(tenant)))
+    row = tx.one(sa.select(job).where(job.c.id == id, *_seen_by(tenant)))
     return None if row is None else to_job(row)
 
 
-async def page(tx: Transaction, tenant: TenantId, query: JobQuery) -> Page[Job]:
+def page(tx: Transaction, tenant: TenantId, query: JobQuery) -> Page[Job]:
     """One page of the tenant's jobs."""
     conditions = [*_seen_by(tenant), *_asked_for(query)]
-    total = await tx.value(sa.select(sa.func.count()).select_from(job).where(*conditions))
+    total = tx.value(sa.select(sa.func.count()).select_from(job).where(*conditions))
     place = sa.tuple_(job.c.created_at, job.c.ordinal)
     if query.after is not None:
-        cursor = await tx.one(_place_of(tenant, query.after))
+        cursor = tx.one(_place_of(tenant, query.after))
         if cursor is None:
             return Page((), total, has_more=False)
         conditions.append(place > tuple(cursor) if query.oldest_first else place < tuple(cursor))
     up = query.oldest_first
     order = [c.asc() if up else c.desc() for c in (job.c.created_at, job.c.ordinal)]
     wanted = sa.select(job).where(*conditions).order_by(*order)
-    rows = await tx.all(wanted.limit(query.limit + 1).offset(query.offset))
+    rows = tx.all(wanted.limit(query.limit + 1).offset(query.offset))
     items = tuple(to_job(row) for row in rows[: query.limit])
     return Page(items, total, has_more=len(rows) > query.limit)
 
 
-async def inputs(tx: Transaction, id: JobId) -> tuple[JobInput, ...]:
+def inputs(tx: Transaction, id: JobId) -> tuple[JobInput, ...]:
     """The job's inputs in order."""
     mine = sa.select(job_input).where(job_input.c.job_id == id).order_by(job_input.c.place)
-    return tuple(to_input(row) for row in await tx.all(mine))
+    return tuple(to_input(row) for row in tx.all(mine))
 
 
-async def cancel(tx: Transaction, tenant: TenantId, id: JobId) -> Job | None:
+def cancel(tx: Transaction, tenant: TenantId, id: JobId) -> Job | None:
     """Stop the job if it may be cancelled; the job as it then is."""
-    await tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
-    return await find(tx, tenant, id)
+    tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
+    return find(tx, tenant, id)
 
 
-async def hide(tx: Transaction, tenant: TenantId, id: JobId) -> bool:
+def hide(tx: Transaction, tenant: TenantId, id: JobId) -> bool:
     """Take the job from its user, stopping it first if it is unfinished."""
-    await tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
+    tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
     hidden = sa.update(job).where(job.c.id == id, *_seen_by(tenant)).values(hidden=True)
-    return await tx.run(hidden) == 1
+    return tx.run(hidden) == 1
 
 
-async def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) -> Job | None:
+def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) -> Job | None:
     """Pause or resume a job that is queued or running; the job as it then is."""
     mine = sa.update(job).where(job.c.id == id, *_seen_by(tenant), job.c.state.in_(_PAUSABLE))
-    await tx.run(mine.values(paused=paused))
-    return await find(tx, tenant, id)
+    tx.run(mine.values(paused=paused))
+    return find(tx, tenant, id)
 
 
-async def _require_files(tx: Transaction, tenant: TenantId, wanted: Sequence[JobInput]) -> None:
+def _require_files(tx: Transaction, tenant: TenantId, wanted: Sequence[JobInput]) -> None:
     ids = {source.file for source in wanted}
     query = sa.select(file.c.id).where(
         file.c.id.in_(ids), file.c.tenant == tenant, *files.visible(tx)
     )
-    gone = ids - {row.id for row in await tx.all(query)}
+    gone = ids - {row.id for row in tx.all(query)}
     if gone:
         raise StateConflict(f"input file {min(gone)} has gone; upload it again")
 

@@ -15,9 +15,9 @@ from batchmill.model import ApiKey, KeyId, TenantId
 SECRET_BYTES = 32
 
 
-async def create(tx: Transaction, owner: TenantId, digest: str, hint: str) -> ApiKey:
+def create(tx: Transaction, owner: TenantId, digest: str, hint: str) -> ApiKey:
     """Record a key; asked again with the same hash, nothing changes."""
-    await tx.run(tx.database.insert_new(tenant), {"id": owner, "created_at": tx.at.wall})
+    tx.run(tx.database.insert_new(tenant), {"id": owner, "created_at": tx.at.wall})
     values: Values = {
         "id": new_id(),
         "tenant": owner,
@@ -25,42 +25,42 @@ async def create(tx: Transaction, owner: TenantId, digest: str, hint: str) -> Ap
         "hint": hint,
         "created_at": tx.at.wall,
     }
-    await tx.run(tx.database.insert_new(api_key), values)
-    row = await tx.one(sa.select(api_key).where(api_key.c.digest == digest))
+    tx.run(tx.database.insert_new(api_key), values)
+    row = tx.one(sa.select(api_key).where(api_key.c.digest == digest))
     assert row is not None
     return to_key(row)
 
 
-async def every(tx: Transaction) -> tuple[ApiKey, ...]:
+def every(tx: Transaction) -> tuple[ApiKey, ...]:
     """Every key, oldest first."""
-    rows = await tx.all(sa.select(api_key).order_by(api_key.c.created_at, api_key.c.id))
+    rows = tx.all(sa.select(api_key).order_by(api_key.c.created_at, api_key.c.id))
     return tuple(to_key(row) for row in rows)
 
 
-async def revoke(tx: Transaction, id: KeyId) -> bool:
+def revoke(tx: Transaction, id: KeyId) -> bool:
     """Revoke a live key."""
     live = sa.update(api_key).where(api_key.c.id == id, api_key.c.revoked_at.is_(None))
-    return await tx.run(live.values(revoked_at=tx.at.wall)) == 1
+    return tx.run(live.values(revoked_at=tx.at.wall)) == 1
 
 
-async def by_digest(tx: Transaction, digest: str) -> ApiKey | None:
+def by_digest(tx: Transaction, digest: str) -> ApiKey | None:
     """The live key with that hash."""
-    row = await tx.one(
+    row = tx.one(
         sa.select(api_key).where(api_key.c.digest == digest, api_key.c.revoked_at.is_(None))
     )
     return None if row is None else to_key(row)
 
 
-async def find_secret(tx: Transaction, purpose: str) -> bytes | None:
+def find_secret(tx: Transaction, purpose: str) -> bytes | None:
     """The secret, if it was made."""
-    found = await tx.value(sa.select(secret.c.value).where(secret.c.purpose == purpose))
+    found = tx.value(sa.select(secret.c.value).where(secret.c.purpose == purpose))
     return None if found is None else bytes(found)
 
 
-async def make_secret(tx: Transaction, purpose: str) -> bytes:
+def make_secret(tx: Transaction, purpose: str) -> bytes:
     """The secret, made now if nobody has yet."""
     fresh = {"purpose": purpose, "value": secrets.token_bytes(SECRET_BYTES)}
-    await tx.run(tx.database.insert_new(secret), fresh)
-    found = await find_secret(tx, purpose)
+    tx.run(tx.database.insert_new(secret), fresh)
+    found = find_secret(tx, purpose)
     assert found is not None
     return found

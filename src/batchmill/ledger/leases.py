@@ -135,41 +135,39 @@ GRANT = sa.update(shard).where(*FENCE[:3], shard.c.epoch == sa.bindparam("at_epo
 """Grant a row that still has the epoch that was seen."""
 
 
-async def grant(tx: Transaction, rows: Sequence[tuple[Row, Values]]) -> None:
+def grant(tx: Transaction, rows: Sequence[tuple[Row, Values]]) -> None:
     """Give these rows away, each with the values `granted` made for it."""
     seen = [
         {"at_job": r.job_id, "at_kind": r.kind, "at_n": r.n, "at_epoch": r.epoch, **values}
         for r, values in rows
     ]
-    await tx.each(GRANT, seen)
+    tx.each(GRANT, seen)
 
 
-async def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
+def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
     """Beat, expire jobs, extend the held leases, and answer for each of them.
 
     Leases of this owner that it does not know of (the answer to its claim was lost) are left
     to run out.
     """
-    await record_beat(tx, owner, beat)
-    await expire(tx)
-    rows = {(r.job_id, r.kind, r.n, r.epoch): r for r in await tx.all(_HELD, {"owner": owner})}
+    record_beat(tx, owner, beat)
+    expire(tx)
+    rows = {(r.job_id, r.kind, r.n, r.epoch): r for r in tx.all(_HELD, {"owner": owner})}
     mine = {lease: rows.get((lease.job, lease.kind.value, lease.n, lease.epoch)) for lease in held}
     until = tx.at.tick + tx.rules.timing.lease_seconds
     clock = {"until": until, "boot": tx.at.boot}
-    await tx.each(
-        _RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None]
-    )
+    tx.each(_RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
-    return Renewal(answers, tx.at.wall, bool(await tx.value(sa.select(_has_work(tx.at)))))
+    return Renewal(answers, tx.at.wall, bool(tx.value(sa.select(_has_work(tx.at)))))
 
 
-async def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:
+def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:
     """Give leases back without a strike; lost ones are passed over."""
     clock = {"again_at": tx.at.tick + after if after > 0 else None, "boot": tx.at.boot}
-    await tx.each(_GIVE_BACK, [fence_of(lease) | clock for lease in leases])
+    tx.each(_GIVE_BACK, [fence_of(lease) | clock for lease in leases])
 
 
-async def note_alone(tx: Transaction, lease: Lease, line: int | None) -> bool:
+def note_alone(tx: Transaction, lease: Lease, line: int | None) -> bool:
     """Note which line is in flight alone. Its deaths are kept until another line is noted."""
     if line is None:
         values: dict[str, Any] = {"alone_in_flight": False}
@@ -177,26 +175,26 @@ async def note_alone(tx: Transaction, lease: Lease, line: int | None) -> bool:
         same = shard.c.alone == line
         deaths = sa.case((same, shard.c.alone_deaths), else_=0)
         values = {"alone": line, "alone_in_flight": True, "alone_deaths": deaths}
-    return await tx.run(sa.update(shard).where(*FENCE).values(values), fence_of(lease)) == 1
+    return tx.run(sa.update(shard).where(*FENCE).values(values), fence_of(lease)) == 1
 
 
-async def close_fenced(tx: Transaction, lease: Lease) -> bool:
+def close_fenced(tx: Transaction, lease: Lease) -> bool:
     """Close the leased row. True: done now; False: done before by this very lease.
 
     Raises `LeaseLost` when the lease is no longer held.
     """
     closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None)
-    if await tx.run(closed, fence_of(lease)):
+    if tx.run(closed, fence_of(lease)):
         return True
-    if await was_closed_by(tx, lease):
+    if was_closed_by(tx, lease):
         return False
     raise LeaseLost(f"the lease on {lease.kind} {lease.n} of job {lease.job} is lost")
 
 
-async def was_closed_by(tx: Transaction, lease: Lease) -> bool:
+def was_closed_by(tx: Transaction, lease: Lease) -> bool:
     """Whether this very lease closed the row: the answer was lost, and it asks again."""
     closed = sa.select(shard.c.n).where(*FENCE[:5], shard.c.state == "closed")
-    return await tx.one(closed, fence_of(lease)) is not None
+    return tx.one(closed, fence_of(lease)) is not None
 
 
 def _answer(lease: Lease, row: Row | None) -> Answer:

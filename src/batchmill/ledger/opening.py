@@ -20,7 +20,7 @@ FIELD = "database_url"
 PATIENCE = 15
 """How often a locked database is tried again before it is given up: for about a minute."""
 _MOUNTS = Path("/proc/mounts")
-_SQLITE_URLS = ("sqlite+aiosqlite:///", "sqlite:///")
+_SQLITE_URL = "sqlite:///"
 
 
 async def open_database(database: str | Path) -> Database:
@@ -34,10 +34,10 @@ async def open_database(database: str | Path) -> Database:
     try:
         await _upgrade(opened, str(path))
     except (DBAPIError, sqlite3.Error, OSError) as error:
-        await opened.writer.dispose()
+        await opened.close()
         raise LedgerUnavailable(opened.describe(error)) from error
     except BaseException:
-        await opened.writer.dispose()
+        await opened.close()
         raise
     return opened
 
@@ -46,19 +46,17 @@ async def _upgrade(opened: Sqlite, where: str) -> None:
     """Bring the tables up to date; waits while another process is doing it."""
     for _ in range(PATIENCE):
         try:
-            return await upgrade(opened.reader, opened.writer, where)
+            return await upgrade(opened, where)
         except DBAPIError as error:
             if not opened.is_busy(error):
                 raise
         await asyncio.sleep(jitter())
-    return await upgrade(opened.reader, opened.writer, where)
+    return await upgrade(opened, where)
 
 
 def _path(database: str | Path) -> Path:
     """Where the SQLite file is or will be; refuses what is none and where none may be."""
-    text = str(database)
-    for start in _SQLITE_URLS:
-        text = text.removeprefix(start)
+    text = str(database).removeprefix(_SQLITE_URL)
     if "://" in text:
         scheme = text.partition("://")[0]
         raise _refused(text, f"{scheme} is not supported; give a path or a sqlite:/// URL")

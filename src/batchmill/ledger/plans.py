@@ -18,30 +18,30 @@ from batchmill.ports import Plan
 _EMPTY = LineError("empty_file", "the input has no lines; give a file with one request per line")
 
 
-async def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
+def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
     """Make the shards and queue the job, fail it, or leave it stopped with shards to settle."""
-    if await close_fenced(tx, lease):
-        row = await _locked(tx, lease.job)
+    if close_fenced(tx, lease):
+        row = _locked(tx, lease.job)
         stopped = row.state in STOPPED_STATES
         if found.errors_total and row.on_invalid == OnInvalid.FAIL.value and not stopped:
-            await end_unvalidated(tx, row, found.errors, found.errors_total)
+            end_unvalidated(tx, row, found.errors, found.errors_total)
         elif not found.lines and not stopped:
-            await end_unvalidated(tx, row, [_EMPTY, *found.errors], 1 + found.errors_total)
+            end_unvalidated(tx, row, [_EMPTY, *found.errors], 1 + found.errors_total)
         else:
-            await _queue(tx, row, found)
-    return await present(tx, lease.job)
+            _queue(tx, row, found)
+    return present(tx, lease.job)
 
 
-async def refuse(tx: Transaction, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
+def refuse(tx: Transaction, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
     """End the job without shards."""
-    if await close_fenced(tx, lease):
-        await end_unvalidated(tx, await _locked(tx, lease.job), errors, total)
-    return await present(tx, lease.job)
+    if close_fenced(tx, lease):
+        end_unvalidated(tx, _locked(tx, lease.job), errors, total)
+    return present(tx, lease.job)
 
 
-async def _queue(tx: Transaction, row: Row, found: Plan) -> None:
+def _queue(tx: Transaction, row: Row, found: Plan) -> None:
     """Make the shards, to be run or, where the job has stopped, to be settled."""
-    await tx.each(sa.insert(shard), [shard_values(row.id, each) for each in found.shards])
+    tx.each(sa.insert(shard), [shard_values(row.id, each) for each in found.shards])
     values: Values = {
         "total": found.lines,
         "model": row.model if row.model is not None else found.model,
@@ -49,14 +49,14 @@ async def _queue(tx: Transaction, row: Row, found: Plan) -> None:
         "errors_total": found.errors_total,
         "shards_left": len(found.shards),
     }
-    await tx.run(sa.update(job).where(job.c.id == row.id).values(values))
+    tx.run(sa.update(job).where(job.c.id == row.id).values(values))
     queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
-    await tx.run(queued.values(state=JobState.QUEUED.value))
+    tx.run(queued.values(state=JobState.QUEUED.value))
     if not found.shards:
-        await begin_finalizing(tx, row.id)
+        begin_finalizing(tx, row.id)
 
 
-async def _locked(tx: Transaction, id: JobId) -> Row:
-    row = await tx.one(sa.select(job).where(job.c.id == id).with_for_update())
+def _locked(tx: Transaction, id: JobId) -> Row:
+    row = tx.one(sa.select(job).where(job.c.id == id).with_for_update())
     assert row is not None
     return row

@@ -83,12 +83,12 @@ class _Progress:
         }
 
 
-async def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
+def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[bool, ...]:
     """Publish parts, each fenced alone, and count their lines."""
     if not lease_parts:
         return ()
-    before = await _published(tx, [each.blob for _, each in lease_parts])
-    shards = await _held(tx, [lease for lease, _ in lease_parts])
+    before = _published(tx, [each.blob for _, each in lease_parts])
+    shards = _held(tx, [lease for lease, _ in lease_parts])
     answers = [False] * len(lease_parts)
     order = sorted(range(len(lease_parts)), key=lambda i: (lease_parts[i][0].key, i))
     for i in order:
@@ -100,59 +100,59 @@ async def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> 
             before.add(each.blob)
             answers[i] = True
     changed = [progress for progress in shards.values() if progress.parts]
-    await tx.each(sa.update(shard).where(*FENCE), [each.values() for each in changed])
-    await _count(tx, changed)
+    tx.each(sa.update(shard).where(*FENCE), [each.values() for each in changed])
+    _count(tx, changed)
     return tuple(answers)
 
 
-async def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
+def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
     """Close a complete shard with its segments; the last one makes its job finalizable."""
     held = sa.select(shard.c.lines, shard.c.done, shard.c.succeeded).where(*FENCE)
-    row = await tx.one(held.with_for_update(), fence_of(lease))
+    row = tx.one(held.with_for_update(), fence_of(lease))
     if row is None:
-        return await was_closed_by(tx, lease)
+        return was_closed_by(tx, lease)
     _require_complete(lease, row, segments)
     closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None, done=None)
-    await tx.run(closed, fence_of(lease))
-    await tx.each(sa.insert(segment), [_segment_values(lease, side) for side in segments])
+    tx.run(closed, fence_of(lease))
+    tx.each(sa.insert(segment), [_segment_values(lease, side) for side in segments])
     spent = sa.update(part).where(part.c.job_id == lease.job, part.c.n == lease.n)
-    await tx.run(spent.values(state="spent"))
+    tx.run(spent.values(state="spent"))
     one_less = sa.update(job).where(job.c.id == lease.job).values(shards_left=job.c.shards_left - 1)
-    if await tx.value(one_less.returning(job.c.shards_left)) == 0:
-        await begin_finalizing(tx, lease.job)
+    if tx.value(one_less.returning(job.c.shards_left)) == 0:
+        begin_finalizing(tx, lease.job)
     return True
 
 
-async def finalize(tx: Transaction, lease: Lease, ids: ResultIds, names: Names) -> Job:
+def finalize(tx: Transaction, lease: Lease, ids: ResultIds, names: Names) -> Job:
     """End the job with its files."""
-    if await close_fenced(tx, lease):
-        row = await tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
+    if close_fenced(tx, lease):
+        row = tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
         assert row is not None
-        await publish_files(tx, row, ids, names)
-    return await present(tx, lease.job)
+        publish_files(tx, row, ids, names)
+    return present(tx, lease.job)
 
 
-async def _published(tx: Transaction, blobs: Sequence[str]) -> set[str]:
+def _published(tx: Transaction, blobs: Sequence[str]) -> set[str]:
     """Those of the parts that are published already."""
-    return {row.blob for row in await tx.all(_PUBLISHED, {"blobs": blobs})}
+    return {row.blob for row in tx.all(_PUBLISHED, {"blobs": blobs})}
 
 
-async def _held(tx: Transaction, leases: Sequence[Lease]) -> dict[_Key, _Progress]:
+def _held(tx: Transaction, leases: Sequence[Lease]) -> dict[_Key, _Progress]:
     """The leased shards among these, locked in (job, n) order."""
     keys = sorted({(lease.job, lease.n) for lease in leases})
-    rows = await tx.all(_HELD, {"keys": keys})
+    rows = tx.all(_HELD, {"keys": keys})
     return {(row.job_id, row.n): _Progress(row, bitmap(row.done), row.succeeded) for row in rows}
 
 
-async def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
+def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
     """Record the parts, numbered as they are published, and add their lines to their jobs."""
     rows: list[Values] = []
     for its in dict.fromkeys(progress.row.job_id for progress in changed):
         mine = [(p.row.n, each) for p in changed if p.row.job_id == its for each in p.parts]
-        last = await tx.value(_add_up(tx, its, [each for _, each in mine]))
+        last = tx.value(_add_up(tx, its, [each for _, each in mine]))
         first = last - len(mine) + 1
         rows += [_part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
-    await tx.each(sa.insert(part), rows)
+    tx.each(sa.insert(part), rows)
 
 
 def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:

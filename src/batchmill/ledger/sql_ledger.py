@@ -231,5 +231,5 @@ class SqlLedger:
         return await self._store.write(lambda tx: keys.make_secret(tx, purpose))
 
 
-async def _wall(tx: Transaction) -> float:
+def _wall(tx: Transaction) -> float:
     return tx.at.wall

@@ -5,22 +5,26 @@ WAL, every commit synced, writers take the lock when they begin. Leases run on C
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from batchmill.clock import Clock
 from batchmill.ledger.schema import meta
 from batchmill.ledger.store import Moment
 
+T = TypeVar("T")
+
 BUSY_SECONDS = 3.0
-CONNECTIONS = 4
+READERS = 3
+"""How many threads read, each on a connection of its own."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -52,21 +56,39 @@ _WHAT_TO_DO = (
 
 
 class Sqlite:
-    """The `Database` for one SQLite file."""
+    """The `Database` for one SQLite file.
 
-    one_writer = True
+    A transaction is run as a whole in a thread: writers in one of their own, where they wait
+    for each other rather than in the database, readers in a few others.
+    """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
-        self.reader = _engine(path, busy_seconds)
-        self.writer = self.reader.execution_options(begin_immediate=True)
+        self.engine = _engine(path, busy_seconds)
+        self._writer = self.engine.execution_options(begin_immediate=True)
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="ledger-writing")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reading")
 
-    async def moment(self, connection: AsyncConnection, clock: Clock, *, write: bool) -> Moment:
+    async def run(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        threads = self._writing if write else self._reading
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, self._transact, work, write)
+
+    def _transact(self, work: Callable[[sa.Connection], T], write: bool) -> T:  # noqa: FBT001 - an executor passes no names
+        with (self._writer if write else self.engine).begin() as connection:
+            return work(connection)
+
+    async def close(self) -> None:
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self.engine.dispose()
+
+    def moment(self, connection: sa.Connection, clock: Clock, *, write: bool) -> Moment:
         wall = clock.wall()
         if write:
-            highest = await connection.execute(_RAISE_WALL, {"now": wall})
+            highest = connection.execute(_RAISE_WALL, {"now": wall})
         else:
-            highest = await connection.execute(_READ_WALL)
+            highest = connection.execute(_READ_WALL)
         return Moment(max(float(highest.scalar_one()), wall), clock.boot(), clock.boot_id())
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
@@ -96,16 +118,15 @@ def _name(error: BaseException) -> str:
     return getattr(cause, "sqlite_errorname", "") or ""
 
 
-def _engine(path: Path, busy_seconds: float) -> AsyncEngine:
-    engine = create_async_engine(
-        sa.URL.create("sqlite+aiosqlite", database=str(path)),
-        pool_size=CONNECTIONS,
+def _engine(path: Path, busy_seconds: float) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        pool_size=1 + READERS,
         max_overflow=0,
-        pool_timeout=30.0,
         connect_args={"timeout": busy_seconds},
     )
-    sa.event.listen(engine.sync_engine, "connect", _prepare)
-    sa.event.listen(engine.sync_engine, "begin", _begin)
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
     return engine
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from batchmill.clock import Clock, jitter
 from batchmill.errors import LedgerUnavailable, StateConflict
@@ -47,15 +46,14 @@ class Rules:
 class Database(Protocol):
     """What SQLite and PostgreSQL do differently."""
 
-    reader: AsyncEngine
-    writer: AsyncEngine
-    """The same connections; its transactions are ready to write when they begin."""
-    one_writer: bool
-    """Writers of this process wait for each other here rather than in the database."""
+    async def run(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        """Do a transaction's work and commit it; roll it back where the work raises. One that
+        may `write` is ready to when it begins."""
 
-    def moment(
-        self, connection: AsyncConnection, clock: Clock, *, write: bool
-    ) -> Awaitable[Moment]:
+    async def close(self) -> None:
+        """Let go of the connections, once no work is under way."""
+
+    def moment(self, connection: sa.Connection, clock: Clock, *, write: bool) -> Moment:
         """The present moment, within the transaction; wall time never runs backwards."""
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
@@ -75,30 +73,31 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One transaction as the SQL modules see it."""
+    """One transaction as the SQL modules see it. Their steps are plain functions: a database
+    that needs a thread is given the whole of one, not each statement."""
 
-    connection: AsyncConnection
+    connection: sa.Connection
     database: Database
     at: Moment
     rules: Rules
 
-    async def all(self, statement: sa.Executable, values: Any = None) -> Sequence[sa.Row[Any]]:
-        return (await self.connection.execute(statement, values)).all()
+    def all(self, statement: sa.Executable, values: Any = None) -> Sequence[sa.Row[Any]]:
+        return self.connection.execute(statement, values).all()
 
-    async def one(self, statement: sa.Executable, values: Any = None) -> sa.Row[Any] | None:
-        return (await self.connection.execute(statement, values)).first()
+    def one(self, statement: sa.Executable, values: Any = None) -> sa.Row[Any] | None:
+        return self.connection.execute(statement, values).first()
 
-    async def value(self, statement: sa.Executable, values: Any = None) -> Any:
-        return (await self.connection.execute(statement, values)).scalar()
+    def value(self, statement: sa.Executable, values: Any = None) -> Any:
+        return self.connection.execute(statement, values).scalar()
 
-    async def run(self, statement: sa.Executable, values: Any = None) -> int:
+    def run(self, statement: sa.Executable, values: Any = None) -> int:
         """Execute a write; how many rows it touched."""
-        return (await self.connection.execute(statement, values)).rowcount
+        return self.connection.execute(statement, values).rowcount
 
-    async def each(self, statement: sa.Executable, rows: Iterable[Mapping[str, object]]) -> int:
+    def each(self, statement: sa.Executable, rows: Iterable[Mapping[str, object]]) -> int:
         """Execute a write once per row, or not at all where there is none."""
         many = list(rows)
-        return await self.run(statement, many) if many else 0
+        return self.run(statement, many) if many else 0
 
 
 class Store:
@@ -113,25 +112,22 @@ class Store:
         self._database = database
         self._clock = clock
         self._rules = rules
-        self._writing = asyncio.Lock()
         self._steps: set[asyncio.Task[Any]] = set()
         self._closed = False
 
-    async def read(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def read(self, step: Callable[[Transaction], T]) -> T:
         """Run a step that changes nothing, on one snapshot."""
         return await self._to_its_end(self._patiently(step, write=False))
 
-    async def write(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def write(self, step: Callable[[Transaction], T]) -> T:
         """Run a step that may change something; all of it is durable when this returns."""
-        if self._database.one_writer:
-            return await self._to_its_end(self._in_turn(step))
         return await self._to_its_end(self._patiently(step, write=True))
 
     async def close(self) -> None:
         """Wait for the steps under way and let go of the connections; refuse steps from now."""
         self._closed = True
         await asyncio.gather(*self._steps, return_exceptions=True)
-        await self._database.writer.dispose()
+        await self._database.close()
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:
@@ -143,11 +139,7 @@ class Store:
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    async def _in_turn(self, step: Callable[[Transaction], Awaitable[T]]) -> T:
-        async with self._writing:
-            return await self._patiently(step, write=True)
-
-    async def _patiently(self, step: Callable[[Transaction], Awaitable[T]], *, write: bool) -> T:
+    async def _patiently(self, step: Callable[[Transaction], T], *, write: bool) -> T:
         for pause in (*RETRY_SECONDS, None):
             try:
                 return await self._transact(step, write=write)
@@ -160,12 +152,14 @@ class Store:
             await asyncio.sleep(pause * (0.5 + jitter()))
         raise AssertionError("unreachable")
 
-    async def _transact(self, step: Callable[[Transaction], Awaitable[T]], *, write: bool) -> T:
-        database = self._database
-        engine = database.writer if write else database.reader
-        async with engine.begin() as connection:
-            at = await database.moment(connection, self._clock, write=write)
-            return await step(Transaction(connection, database, at, self._rules))
+    async def _transact(self, step: Callable[[Transaction], T], *, write: bool) -> T:
+        database, clock, rules = self._database, self._clock, self._rules
+
+        def work(connection: sa.Connection) -> T:
+            at = database.moment(connection, clock, write=write)
+            return step(Transaction(connection, database, at, rules))
+
+        return await database.run(work, write=write)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

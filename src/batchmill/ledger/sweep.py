@@ -45,54 +45,52 @@ class _Name:
     grant: tuple[int, int] | None
 
 
-async def referenced(tx: Transaction, names: Sequence[BlobName]) -> frozenset[BlobName]:
+def referenced(tx: Transaction, names: Sequence[BlobName]) -> frozenset[BlobName]:
     """Those of the names that are published, or may still be."""
     found: set[BlobName] = set()
     for some in _chunks(names):
-        found |= await _published(tx, some)
-        found |= await _publishable(tx, [name for name in some if name not in found])
+        found |= _published(tx, some)
+        found |= _publishable(tx, [name for name in some if name not in found])
     return frozenset(found)
 
 
-async def part_blobs_to_drop(tx: Transaction, limit: int) -> tuple[BlobName, ...]:
+def part_blobs_to_drop(tx: Transaction, limit: int) -> tuple[BlobName, ...]:
     """Blobs of parts whose shard is closed."""
-    rows = await tx.all(sa.select(part.c.blob).where(IS_SPENT).limit(limit))
+    rows = tx.all(sa.select(part.c.blob).where(IS_SPENT).limit(limit))
     return tuple(row.blob for row in rows)
 
 
-async def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
+def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
     """These part blobs are gone."""
     for some in _chunks(names):
         gone = sa.update(part).where(part.c.blob.in_(some), part.c.state == "spent")
-        await tx.run(gone.values(state="dropped"))
+        tx.run(gone.values(state="dropped"))
 
 
-async def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
+def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
     """Forget the results of a job past their retention; does nothing before it ends."""
     over = sa.update(job).where(job.c.id == id, job.c.prune_at <= tx.at.wall)
-    if not await tx.run(over.values(prune_at=None)):
+    if not tx.run(over.values(prune_at=None)):
         return ()
-    await tx.run(
-        sa.delete(file).where(file.c.job_id == id, file.c.source == FileSource.RESULT.value)
-    )
+    tx.run(sa.delete(file).where(file.c.job_id == id, file.c.source == FileSource.RESULT.value))
     segments = sa.delete(segment).where(segment.c.job_id == id).returning(segment.c.blob)
     parts = sa.delete(part).where(part.c.job_id == id).returning(part.c.blob, part.c.state)
-    blobs = [row.blob for row in await tx.all(segments)]
-    blobs += [row.blob for row in await tx.all(parts) if row.state != "dropped"]
+    blobs = [row.blob for row in tx.all(segments)]
+    blobs += [row.blob for row in tx.all(parts) if row.state != "dropped"]
     return tuple(blobs)
 
 
-async def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]:
+def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]:
     """Forget files whose time is over, and queue the pruning of jobs whose results' is."""
-    rows = await tx.all(_unneeded(tx, uploads_before).limit(AT_ONCE))
-    await tx.run(sa.delete(file).where(file.c.id.in_([row.id for row in rows])))
+    rows = tx.all(_unneeded(tx, uploads_before).limit(AT_ONCE))
+    tx.run(sa.delete(file).where(file.c.id.in_([row.id for row in rows])))
     blobs = [row.blob for row in rows if row.blob is not None]
     for row in rows:
         if row.stream is not None:
-            blobs += await _forget_segments(tx, row)
+            blobs += _forget_segments(tx, row)
     over = sa.select(job.c.id).where(job.c.prune_at <= tx.at.wall).limit(AT_ONCE)
-    for row in await tx.all(over):
-        await open_chore(tx, row.id, Kind.PRUNE)
+    for row in tx.all(over):
+        open_chore(tx, row.id, Kind.PRUNE)
     return tuple(blobs)
 
 
@@ -116,13 +114,13 @@ def _unneeded(tx: Transaction, uploads_before: float) -> sa.Select[Any]:
     return sa.select(*columns).where(over, sa.not_(user))
 
 
-async def _forget_segments(tx: Transaction, row: Row) -> list[BlobName]:
+def _forget_segments(tx: Transaction, row: Row) -> list[BlobName]:
     """A result file has gone: so may the segments it was made of."""
     mine = sa.delete(segment).where(segment.c.job_id == row.job_id, segment.c.stream == row.stream)
-    return [gone.blob for gone in await tx.all(mine.returning(segment.c.blob))]
+    return [gone.blob for gone in tx.all(mine.returning(segment.c.blob))]
 
 
-async def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
+def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
     """Names that a row refers to."""
     live = sa.select(part.c.blob).where(part.c.blob.in_(names), part.c.state == "live")
     inputs = (
@@ -132,10 +130,10 @@ async def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName
     )
     files = sa.select(file.c.blob).where(file.c.blob.in_(names))
     segments = sa.select(segment.c.blob).where(segment.c.blob.in_(names))
-    return {row.blob for row in await tx.all(sa.union(live, inputs, files, segments))}
+    return {row.blob for row in tx.all(sa.union(live, inputs, files, segments))}
 
 
-async def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
+def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
     """Names that the present owner of a shard may still publish, and what an unfinished job
     keeps beside its parts and segments."""
     parsed = {name: what for name in names if (what := _parse(name)) is not None}
@@ -143,9 +141,9 @@ async def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobNa
     held = sa.select(shard.c.job_id, shard.c.n, shard.c.epoch).where(
         IS_RUN, IS_LEASED, shard.c.job_id.in_(ids)
     )
-    grants = {(row.job_id, row.n, row.epoch) for row in await tx.all(held)}
+    grants = {(row.job_id, row.n, row.epoch) for row in tx.all(held)}
     open_jobs = sa.select(job.c.id).where(job.c.id.in_(ids), job.c.state.in_(UNFINISHED))
-    unfinished = {row.id for row in await tx.all(open_jobs)}
+    unfinished = {row.id for row in tx.all(open_jobs)}
     return {
         name
         for name, what in parsed.items()

@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from batchmill.errors import ConfigError, Problem
+from batchmill.ledger.store import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -25,26 +25,31 @@ def versions() -> tuple[str, ...]:
     return tuple(sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")))
 
 
-async def upgrade(reader: AsyncEngine, writer: AsyncEngine, where: str) -> None:
+async def upgrade(database: Database, where: str) -> None:
     """Make the tables what this release needs; nothing happens where they are so already.
 
     Refuses, with `ConfigError`, a database that a newer release has written.
     """
-    if await _version(reader, where) == versions()[-1]:
+    if (
+        await database.run(lambda found: _known_version(found, where), write=False)
+        == versions()[-1]
+    ):
         return
     while not _one_at_a_time.acquire(blocking=False):  # noqa: ASYNC110 - held by another thread
         await asyncio.sleep(0.01)
     try:
-        async with writer.begin() as connection:
-            if await connection.run_sync(_read_version) != versions()[-1]:
-                await connection.run_sync(_migrate)
+        await database.run(_bring_up_to_date, write=True)
     finally:
         _one_at_a_time.release()
 
 
-async def _version(reader: AsyncEngine, where: str) -> str | None:
-    async with reader.connect() as connection:
-        found = await connection.run_sync(_read_version)
+def _bring_up_to_date(connection: sa.Connection) -> None:
+    if _read_version(connection) != versions()[-1]:
+        _migrate(connection)
+
+
+def _known_version(connection: sa.Connection, where: str) -> str | None:
+    found = _read_version(connection)
     if found is not None and found not in versions():
         message = (
             f"{where} is at database version {found}, and this Batchmill knows versions up to "

@@ -211,7 +211,7 @@ async def test_a_database_that_cannot_be_written_is_unavailable_and_loses_nothin
     held = await world.claim_one()
     assert await world.commit(held, [0])
     state = [spoil]
-    engine = hasty._store._database.reader.sync_engine
+    engine = hasty._store._database.engine
     sa.event.listen(engine, "checkout", lambda c, *_: c.cursor().execute(state[0]))
     for _ in range(3):
         with pytest.raises(LedgerUnavailable, match=words):

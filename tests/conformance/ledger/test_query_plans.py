@@ -47,7 +47,7 @@ class Statements:
 
 @pytest.fixture
 def statements(world: World) -> Statements:
-    return Statements(world.ledger._store._database.reader.sync_engine)
+    return Statements(world.ledger._store._database.engine)
 
 
 async def _steps(world: World) -> dict[str, Any]:
