@@ -35,9 +35,14 @@ class Queue:
 
 
 class Pool:
-    """Ready and delayed lines; hands out the next one for an engine."""
+    """Ready and delayed lines; hands out the next one for an engine.
 
-    def __init__(self) -> None:
+    `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
+    that is handed out.
+    """
+
+    def __init__(self, low_lines: int = 0, on_low: Callable[[], None] = lambda: None) -> None:
+        self._low_lines, self._on_low = low_lines, on_low
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
@@ -79,13 +84,26 @@ class Pool:
         self.wake(now)
         if not gate.has_room(now):
             return None
-        if (place := self._turn_alone(gate, serves, now)) is not None:
+        if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
+        best = self._best(gate, serves, now)
+        if best is None:
+            return None
+        best.turn = self._tenant_turns[best.tenant] = next(self._order)
+        line = heapq.heappop(best.ready)[3]
+        if len(best.ready) < self._low_lines:
+            self._on_low()
+        return line
+
+    def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
+        """The queue whose turn it is at this engine."""
         best: Queue | None = None
         rank: tuple[int, int, int, int, int] | None = None
         for queue in self._queues.values():
             if not self._live(queue) or not serves(queue.route[1]):
                 continue
+            if len(self._queues) == 1:
+                return queue if gate.admits(queue.route, now) else None
             its = (
                 -queue.priority,
                 self.tenant_in_flight[queue.tenant],
@@ -95,10 +113,7 @@ class Pool:
             )
             if (rank is None or its < rank) and gate.admits(queue.route, now):
                 best, rank = queue, its
-        if best is None:
-            return None
-        best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        return heapq.heappop(best.ready)[3]
+        return best
 
     def sent(self, line: OpenLine) -> None:
         """Count the line as in flight for its job and tenant."""
