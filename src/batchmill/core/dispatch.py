@@ -96,8 +96,7 @@ class Dispatcher:
             shard.backlog.extend(lines)
             self.offer_next(shard)
         else:
-            for line in lines:
-                self.pool.add(line)
+            self.pool.offer(lines)
         self.ring()
 
     def offer_next(self, shard: OpenShard) -> None:
@@ -129,6 +128,8 @@ class Dispatcher:
 
     def _send_next(self, link: Link) -> bool:
         """Send the next line that may go to that engine; False where none may."""
+        if link.gate.is_full:
+            return False
         now = self._clock.boot()
         line = self.pool.next(link.gate, link.serves, now) if self._may_send(now) else None
         if line is None:

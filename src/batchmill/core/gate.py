@@ -49,9 +49,14 @@ class Gate:
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
 
+    @property
+    def is_full(self) -> bool:
+        """Nothing may be sent until something that is out comes back."""
+        return self.alone or self.in_flight + 1 > self.allowed
+
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
-        return not self.alone and self.in_flight < int(self.allowed) and now >= self.resume_at
+        return not self.is_full and now >= self.resume_at
 
     def admits(self, route: Route, now: float) -> bool:
         """Whether a line of that route may be sent, given that there is room."""

@@ -9,12 +9,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from batchmill.core.retry import History
 from batchmill.model import Answer, Job, Part, ShardLease, Verdict
 
 
-@dataclass(slots=True, eq=False)
-class OpenLine:
+class OpenLine(Struct, eq=False, gc=False):
     """One line of an open shard that has no outcome yet.
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut

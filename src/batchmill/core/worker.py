@@ -124,6 +124,7 @@ class Worker:
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look) for kinds in CHORES
         )
+        self._finalizer = self._housekeepers[0]
         self._beat = Beat()
         self._written = self._room = True
         self._stopping = False
@@ -237,9 +238,12 @@ class Worker:
         self._dispatcher.ring()
         self._look()
 
-    def _look(self) -> None:
+    def _look_for_lines(self) -> None:
         self._may_have_work = frozenset(self._links)
         self._claim_wake.set()
+
+    def _look(self) -> None:
+        self._look_for_lines()
         for each in self._housekeepers:
             each.wake()
 
@@ -319,7 +323,8 @@ class Worker:
         finally:
             self._dispatcher.withdraw(shard)
             self._holdings.drop(lease)
-            self._look()
+            self._look_for_lines()
+            self._finalizer.wake()
 
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._aliases, tuple(each.status for each in self._links))
