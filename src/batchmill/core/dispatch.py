@@ -190,6 +190,7 @@ class Dispatcher:
         if attempt not in self._out:
             return
         self._out.discard(attempt)
+        attempt.flight = None  # it knows this attempt: nothing is left to the garbage collector
         line = attempt.line
         line.shard.flights -= 1
         self.pool.returned(line)
@@ -198,9 +199,10 @@ class Dispatcher:
             line.shard.changed()
 
     def _abort(self, attempt: Attempt) -> None:
-        if attempt.flight is not None:
-            attempt.flight.abort()
+        flight = attempt.flight
         self._returned(attempt)
+        if flight is not None:
+            flight.abort()
 
     def _set_alarm(self, link: Link, now: float) -> None:
         """Ring when the next delayed line or closed gate opens."""
