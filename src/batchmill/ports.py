@@ -36,6 +36,7 @@ from batchmill.model import (
     Stream,
     TenantId,
 )
+from batchmill.once import Once
 
 T = TypeVar("T")
 
@@ -159,11 +160,18 @@ class Ledger(Protocol):
 
     # jobs
 
-    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+    async def create_job(
+        self, job: Job, inputs: Sequence[JobInput], inline: File | None, once: Once | None = None
+    ) -> Job:
         """Record a job in VALIDATING with its validate row, and the file of its inline
         requests, in one transaction. `created_at` and `deadline` are set by the ledger
         (`deadline` of the argument is the window in seconds).
-        Raises `StateConflict` when an input file has gone meanwhile."""
+        Raises `StateConflict` when an input file has gone meanwhile. Where the same create
+        made a job before, that one is returned as it is now and nothing is recorded."""
+
+    async def made_by(self, once: Once) -> Job | None:
+        """The job that the same create made before, as it is now. Raises `Conflict` when its
+        key came with another body, as `create_job` does."""
 
     async def job(self, tenant: TenantId, job: JobId) -> Job | None:
         """That job of that tenant unless hidden."""
@@ -271,7 +279,8 @@ class Ledger(Protocol):
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
         """Forget files that were deleted, have passed `expires_at`, or are uploads without
         one that were made before that time, unless an unfinished job needs them; returns the
-        blobs that may go. Queues the pruning of jobs whose results are past their retention."""
+        blobs that may go. Queues the pruning of jobs whose results are past their retention,
+        and forgets creates that are too old to be known again."""
 
     # the fleet
 

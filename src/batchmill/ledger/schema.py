@@ -266,3 +266,21 @@ engine = sa.Table(
     _text("status"),
 )
 """An engine as each worker last saw it."""
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("ordinal", _Counter, primary_key=True, autoincrement=True),
+    _text("tenant"),
+    _text("route"),
+    _maybe("key", sa.Text),
+    _text("body"),
+    _text("api_key"),
+    _text("job_id"),
+    _time("created_at"),
+    sa.UniqueConstraint("tenant", "route", "key"),
+    sa.Index("idempotency_by_body", "body", "api_key"),
+    sa.Index("idempotency_by_age", "created_at"),
+)
+"""Creates of the last day, by which one that is sent again is known. `key` and `body` are digests;
+`api_key` is empty where none was needed."""

@@ -42,6 +42,7 @@ from batchmill.model import (
     Stream,
     TenantId,
 )
+from batchmill.once import Once
 from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
 
 THIRTY_DAYS = 30 * 86_400.0
@@ -101,8 +102,13 @@ class SqlLedger:
 
     # jobs
 
-    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
-        return await self._store.write(lambda tx: jobs.create(tx, job, inputs, inline))
+    async def create_job(
+        self, job: Job, inputs: Sequence[JobInput], inline: File | None, once: Once | None = None
+    ) -> Job:
+        return await self._store.write(lambda tx: jobs.create(tx, job, inputs, inline, once))
+
+    async def made_by(self, once: Once) -> Job | None:
+        return await self._store.read(lambda tx: jobs.made_by(tx, once))
 
     async def job(self, tenant: TenantId, job: JobId) -> Job | None:
         return await self._store.read(lambda tx: jobs.find(tx, tenant, job))

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchmill.ledger import replays
 from batchmill.ledger.endings import UNFINISHED, open_chore
 from batchmill.ledger.rows import Row
 from batchmill.ledger.schema import (
@@ -91,6 +92,7 @@ def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]
     over = sa.select(job.c.id).where(job.c.prune_at <= tx.at.wall).limit(AT_ONCE)
     for row in tx.all(over):
         open_chore(tx, row.id, Kind.PRUNE)
+    replays.forget(tx)
     return tuple(blobs)
 
 

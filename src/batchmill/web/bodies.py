@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,11 +26,12 @@ class JsonObject:
     """A body: every key's value as text in `raw`, and decoded in `values`.
 
     The value of the `bulky` key stands in `raw` alone where it is over 64 KiB; `values` then has
-    None for it.
+    None for it. `digest` is the SHA-256 of the bytes as they came.
     """
 
     raw: Mapping[str, msgspec.Raw]
     values: Mapping[str, Any]
+    digest: bytes = b""
 
 
 async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
@@ -74,11 +76,14 @@ async def json_object(
     """
     refuse_encoded(request)
     async with AsyncExitStack() as held:
-        body = await _read(request, services, held)
-        yield await asyncio.to_thread(_parse, body, bulky)
+        digest = hashlib.sha256()
+        body = await _read(request, services, held, digest)
+        yield await asyncio.to_thread(_parse, body, bulky, digest.digest())
 
 
-async def _read(request: Request, services: Services, held: AsyncExitStack) -> bytes:
+async def _read(
+    request: Request, services: Services, held: AsyncExitStack, digest: hashlib._Hash
+) -> bytes:
     limit = services.rules.limits.body_bytes
     pieces: list[bytes] = []
     size = 0
@@ -91,11 +96,12 @@ async def _read(request: Request, services: Services, held: AsyncExitStack) -> b
                 f"A JSON body may have at most {limit:,} bytes; upload a file instead.",
                 code="body_too_large",
             )
+        digest.update(chunk)
         pieces.append(chunk)
     return b"".join(pieces)
 
 
-def _parse(body: bytes, bulky: str) -> JsonObject:
+def _parse(body: bytes, bulky: str, digest: bytes) -> JsonObject:
     if not body.strip():
         raise _malformed("The body is empty; send a JSON object.")
     if not is_utf8(body):
@@ -111,7 +117,7 @@ def _parse(body: bytes, bulky: str) -> JsonObject:
         raise InvalidInput("The body must be a JSON object.", code="invalid_type") from e
     except (msgspec.DecodeError, ValueError) as e:
         raise _malformed(f"The body is not valid JSON: {e}") from e
-    return JsonObject(raw, values)
+    return JsonObject(raw, values, digest)
 
 
 def _skeleton(body: bytes, value: msgspec.Raw | None) -> bytes:
