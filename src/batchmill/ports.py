@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from batchmill.assembly import Assemblies
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
@@ -127,7 +128,7 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Protocol):
+class Ledger(Assemblies, Protocol):
     """The one place of truth for state. Never stores bodies or results.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
@@ -263,8 +264,8 @@ class Ledger(Protocol):
     # blobs that nobody needs
 
     async def referenced(self, names: Sequence[BlobName]) -> frozenset[BlobName]:
-        """Those of the names that a file, job input, live part or segment refers to, or that a
-        present owner may still publish (its epoch is the shard's and the shard is leased)."""
+        """Those of the names that a file, piece, job input, live part or segment refers to, or
+        that a present owner may still publish (its epoch is the shard's and it is leased)."""
 
     async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
         """Blobs of parts whose shard is closed: their rows stay, their bytes may go."""

@@ -19,6 +19,7 @@ from batchmill.ledger.schema import (
     IS_LEASED,
     IS_RUN,
     IS_SPENT,
+    assembly_piece,
     file,
     job,
     job_input,
@@ -132,7 +133,8 @@ def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
     )
     files = sa.select(file.c.blob).where(file.c.blob.in_(names))
     segments = sa.select(segment.c.blob).where(segment.c.blob.in_(names))
-    return {row.blob for row in tx.all(sa.union(live, inputs, files, segments))}
+    pieces = sa.select(assembly_piece.c.blob).where(assembly_piece.c.blob.in_(names))
+    return {row.blob for row in tx.all(sa.union(live, inputs, files, segments, pieces))}
 
 
 def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
