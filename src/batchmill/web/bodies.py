@@ -19,6 +19,7 @@ from batchmill.web.services import LARGE_BODY_BYTES, Services
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SKELETON_BYTES = 64 * 1024
+LEAST_BYTES_PER_SECOND = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,25 @@ class JsonObject:
 
 
 async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises `InvalidInput` (408) when it stands still for too long."""
+    """The body as it comes. Raises `InvalidInput` (408) when it stands still for too long, or
+    trickles: `LEAST_BYTES_PER_SECOND` and one pause are its least. Only waiting for it counts."""
     stream = aiter(request.stream())
+    clock = asyncio.get_running_loop().time
+    patience = idle_seconds
     while True:
+        asked = clock()
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout(min(idle_seconds, patience)):
                 chunk = await anext(stream, None)
         except TimeoutError as e:
             raise InvalidInput(
-                f"The body stood still for {idle_seconds:g} seconds; send it again.",
+                f"The body stood still, or all but, for {idle_seconds:g} seconds; send it again.",
                 code="request_timeout",
                 status=408,
             ) from e
         if chunk is None:
             return
+        patience += len(chunk) / LEAST_BYTES_PER_SECOND - (clock() - asked)
         if chunk:
             yield chunk
 
