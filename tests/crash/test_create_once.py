@@ -11,11 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchmill.app.datadir import blobs_path, ledger_path
-from batchmill.blobs.local import LocalBlobs
-from batchmill.clock import SystemClock
-from batchmill.core.chores import sweep_orphans
-from batchmill.ledger import SqlLedger
+from tests.crash.sweeping import uploaded_blobs_left
 from tests.serving import Serve, descendants, eventually, living, serving
 
 SENDS = 100
@@ -80,16 +76,5 @@ def test_a_create_sent_a_hundred_times_across_kills_makes_one_job(tmp_path: Path
         job = serve.wait_ended(senders.jobs[0]["id"])
         assert (job["status"], job["succeeded_requests"]) == ("SUCCESS", 500)
         assert serve.stop() == 0
-    left = asyncio.run(inputs_left_by_a_sweep(data))
+    left = asyncio.run(uploaded_blobs_left(data))
     assert len(left) == 1, left
-
-
-async def inputs_left_by_a_sweep(data: Path) -> list[str]:
-    """The input blobs that the sweeper keeps when all are old enough for it."""
-    ledger = await SqlLedger.open(ledger_path(data), clock=SystemClock())
-    try:
-        blobs = LocalBlobs(blobs_path(data))
-        await sweep_orphans(ledger, blobs, results_age_seconds=0, uploads_age_seconds=0)
-        return [name async for name in blobs.names("inputs/", 0)]
-    finally:
-        await ledger.close_connections()
