@@ -11,10 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from batchmill.core.chores import Chores, sweep_orphans
-from batchmill.core.lines import LineRules
+from batchmill.core.chores import sweep_orphans
 from batchmill.core.submit import Limits
-from batchmill.model import Kind
 from tests.service.forms import HEADERS, form, part
 from tests.service.rig import Rig, lines, open_rig
 
@@ -50,13 +48,6 @@ async def send_all(rig: Rig, upload: Any, content: bytes = GOOD, size: int = 100
 async def complete(rig: Rig, upload: Any, parts: list[str], **fields: Any) -> httpx2.Response:
     asked = {"part_ids": parts, **fields}
     return await rig.call("POST", f"/v1/uploads/{upload['id']}/complete", json=asked)
-
-
-async def sweep(rig: Rig) -> None:
-    """Housekeeping, until it has nothing to do."""
-    claimed = await rig.ledger.claim_chore(await rig.worker(), [Kind.SWEEP])
-    assert claimed is not None
-    await Chores(rig.ledger, rig.blobs, LineRules(), 0.0).run(*claimed)
 
 
 async def test_a_file_in_parts_sent_side_by_side_is_one_file(rig: Rig) -> None:
@@ -162,18 +153,18 @@ async def test_an_upload_expires_after_an_hour_and_is_swept(rig: Rig) -> None:
     ):
         assert (reply.status_code, reply.headers["x-should-retry"]) == (409, "false")
     rig.clock.advance(HOUR)
-    await sweep(rig)
+    await rig.sweep()
     assert rig.stored_files() == []
     assert (await rig.get(f"/v1/uploads/{upload['id']}"))["status"] == "expired"
     rig.clock.advance(8 * 86_400)
-    await sweep(rig)
+    await rig.sweep()
     assert (await rig.call("GET", f"/v1/uploads/{upload['id']}")).status_code == 404
 
 
 async def test_parts_of_a_pending_upload_are_never_swept(rig: Rig) -> None:
     upload = await announce(rig)
     parts = await send_all(rig, upload)
-    await sweep(rig)
+    await rig.sweep()
     await sweep_orphans(rig.ledger, rig.blobs, results_age_seconds=0, uploads_age_seconds=0)
     assert (await complete(rig, upload, parts)).status_code == 200
 

@@ -89,9 +89,13 @@ def check_purpose(purpose: str) -> None:
         )
 
 
-def new_file(id: FileId, upload: Upload, fields: FileFields, tenant: TenantId, now: float) -> File:
-    """The file that its fields and its bytes describe. Raises `InvalidFile`."""
+def new_file(
+    id: FileId, upload: Upload, fields: FileFields, tenant: TenantId, now: float, keep: float
+) -> File:
+    """The file that its fields and its bytes describe. It lasts as long as it says, and at most
+    the `keep` seconds of this installation (0: for ever). Raises `InvalidFile`."""
     check_content(fields.purpose, upload)
+    lasts = [seconds for seconds in (fields.lasts_seconds, keep) if seconds]
     is_lines = fields.purpose == BATCH_PURPOSE or (upload.filename or "").lower().endswith(".jsonl")
     mimetype = upload.mimetype
     if is_lines and mimetype in {None, "application/octet-stream"}:
@@ -108,7 +112,7 @@ def new_file(id: FileId, upload: Upload, fields: FileFields, tenant: TenantId, n
         mimetype=mimetype,
         visibility=fields.visibility,
         signature=upload.digest.hexdigest(),
-        expires_at=None if fields.lasts_seconds is None else now + fields.lasts_seconds,
+        expires_at=now + min(lasts) if lasts else None,
         blob=input_name(id),
     )
 

@@ -74,7 +74,8 @@ async def upload_file(request: Request, services: Wired, caller: CallerOf) -> Re
     async with Reception(request, services, input_name(new)) as reception:
         upload = await reception.receive()
         fields, now = read_fields(upload.fields), await services.ledger.now()
-        file = new_file(new, upload, fields, caller.tenant, now)
+        keep = services.rules.keep_uploads_seconds
+        file = new_file(new, upload, fields, caller.tenant, now, keep)
         await reception.commit()
     return json_reply(file_object(await services.ledger.add_file(file), services.rules))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from batchmill.assembly import MAX_PIECES, Assembly, AssemblyId, AssemblyState, Piece, PieceId
 from batchmill.core.submit import BATCH_PURPOSE
@@ -27,6 +27,9 @@ class ExpiresAfter(BaseModel):
     seconds: int = Field(ge=MIN_EXPIRES_SECONDS, le=MAX_EXPIRES_SECONDS)
 
 
+_ExpiresAfter = Annotated[ExpiresAfter | None, WithJsonSchema(ExpiresAfter.model_json_schema())]
+
+
 class CreateUpload(BaseModel):
     """What announces a file that comes in parts. Null is the same as absent."""
 
@@ -36,7 +39,7 @@ class CreateUpload(BaseModel):
     filename: _Text
     mime_type: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,100}$")] | None = None
     purpose: str = BATCH_PURPOSE
-    expires_after: ExpiresAfter | None = None
+    expires_after: _ExpiresAfter = None
 
 
 class CompleteUpload(BaseModel):

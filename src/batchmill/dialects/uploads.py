@@ -205,7 +205,7 @@ async def _put_together(
                 param="md5",
                 code="checksum_mismatch",
             )
-        file = _file_of(new, assembly, content, await ledger.now())
+        file = _file_of(new, assembly, content, await ledger.now(), services)
         await writer.commit()
     ended = await ledger.complete_assembly(assembly.id, ids, file)
     if ended.file != new:
@@ -239,7 +239,9 @@ def _in_order(
     return tuple(named)
 
 
-def _file_of(new: FileId, assembly: Assembly, content: Content, now: float) -> File:
+def _file_of(
+    new: FileId, assembly: Assembly, content: Content, now: float, services: Services
+) -> File:
     upload = Upload(
         filename=assembly.filename,
         mimetype=assembly.mimetype,
@@ -248,7 +250,8 @@ def _file_of(new: FileId, assembly: Assembly, content: Content, now: float) -> F
         lines=content.lines,
     )
     fields = FileFields(assembly.purpose, lasts_seconds=assembly.lasts_seconds)
-    return new_file(new, upload, fields, assembly.tenant, now)
+    keep = services.rules.keep_uploads_seconds
+    return new_file(new, upload, fields, assembly.tenant, now, keep)
 
 
 def _refuse_ended(assembly: Assembly) -> None:
