@@ -199,6 +199,18 @@ async def test_a_refused_client_that_pauses_may_still_send_the_rest(tmp_path: Pa
         assert rig.stored_files() == []
 
 
+async def test_a_client_that_asks_first_is_refused_without_being_told_to_go_on(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, limits=Limits(file_bytes=1000)) as (_, port):
+        wire = await Wire.to(port)
+        await wire.ask(post(5_000_000, FORM, "expect: 100-continue"))
+        assert (await wire.answer())[0] == 413
+        wire.writer.write_eof()
+        assert await wire.reader.read() == b""
+        await wire.close()
+
+
 async def test_a_full_disk_is_told_to_a_client_that_sends_all_before_it_reads(
     tmp_path: Path,
 ) -> None:

@@ -106,9 +106,10 @@ def expire(tx: Transaction) -> tuple[BlobName, ...]:
     the assembly itself."""
     over = sa.update(assembly).where(_PENDING, assembly.c.expires_at <= tx.at.wall - GRACE_SECONDS)
     tx.run(over.values(state="expired"))
-    of_ended = assembly_piece.join(assembly, assembly.c.id == assembly_piece.c.assembly_id)
-    some = sa.select(assembly_piece.c.id, assembly_piece.c.blob).select_from(of_ended)
-    rows = tx.all(some.where(_ENDED).limit(AT_ONCE))
+    pending = sa.select(assembly.c.id).where(_PENDING)
+    of_ended = assembly_piece.c.assembly_id.not_in(pending)
+    some = sa.select(assembly_piece.c.id, assembly_piece.c.blob).where(of_ended)
+    rows = tx.all(some.limit(AT_ONCE))
     tx.run(sa.delete(assembly_piece).where(assembly_piece.c.id.in_([row.id for row in rows])))
     old = sa.delete(assembly).where(_ENDED, assembly.c.created_at <= tx.at.wall - KEPT_SECONDS)
     if not rows:
