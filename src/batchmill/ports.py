@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
@@ -126,8 +127,9 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Protocol):
-    """The one place of truth for state. Never stores bodies or results.
+class Ledger(DeliveryLedger, Protocol):
+    """The one place of truth for state. Never stores bodies or results. Its steps for webhooks
+    stand in `deliveries.py`.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
     it was to do has then not happened, or is recognised when it is asked again.

@@ -91,6 +91,7 @@ class Order:
     requests: Sequence[bytes] = ()
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
+    webhook_url: str | None = None
 
 
 def window_seconds(text: str) -> int | None:
@@ -256,4 +257,5 @@ def _new_job(order: Order, inputs: Sequence[JobInput]) -> Job:
         priority=order.priority,
         on_invalid=order.on_invalid,
         window=order.window,
+        webhook_url=order.webhook_url,
     )

@@ -32,6 +32,7 @@ from batchmill.web.errors import error_responses
 from batchmill.web.paging import PageNumber, PageSize
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
+from batchmill.web.webhooks import require_webhook
 
 router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
 
@@ -107,6 +108,7 @@ async def create_batch_job(request: Request, services: Wired, caller: CallerOf) 
     """Create a job from uploaded files or inline requests; it starts at once."""
     async with json_object(request, services, bulky="requests") as body:
         order = await asyncio.to_thread(read_order, body, request.headers, caller, services.rules)
+        await require_webhook(services, order.webhook_url)
         if order.requests:
             coming_bytes = sum(map(len, order.requests))
             await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
