@@ -31,6 +31,8 @@ from pydantic_core import ErrorDetails
 from batchmill.enginespec import EngineSetting
 from batchmill.errors import ConfigError, Problem
 from batchmill.quantities import Duration, SizeBytes
+from batchmill.webhooks.guard import is_allowed
+from batchmill.webhooks.target import target_of
 from batchmill.webhookspec import WebhookSetting
 
 PREFIX: Final = "BATCHMILL_"
@@ -189,12 +191,23 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
     except ValidationError as e:
         problems += [_problem(error, sources) for error in e.errors(include_url=False)]
         raise ConfigError(problems) from None
-    if settings.webhooks and not settings.webhook_secrets:
-        message = "need webhook_secret, to be signed with"
-        problems.append(Problem("webhooks", message, sources["webhooks"]))
+    problems += [Problem("webhooks", each, sources["webhooks"]) for each in _unfit(settings)]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _unfit(settings: Settings) -> list[str]:
+    """Why the webhooks cannot be sent as the other settings are."""
+    targets = [target_of(each.url) for each in settings.webhooks]
+    found = [
+        f"{each.authority} should be called by https, or stand in webhook_allow_hosts"
+        for each in targets
+        if not (each.is_tls or is_allowed(each, settings.webhook_allow_hosts))
+    ]
+    if targets and not settings.webhook_secrets:
+        found.append("need webhook_secret, to be signed with")
+    return found
 
 
 def _file_to_read(flag: Path | str | None, environ: Mapping[str, str]) -> Path | None:

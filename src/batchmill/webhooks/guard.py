@@ -70,28 +70,30 @@ def is_public(address: Address) -> bool:
     return not any(address in network for network in _CLOSED_V4)
 
 
+def is_allowed(target: Target, allowed: Collection[str]) -> bool:
+    """Whether the operator named this host, or this host with this port."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return any(each.lower() in {target.host, host, target.with_port} for each in allowed)
+
+
 class Guard:
     """Decides for one installation. `allowed` are hosts, or `host:port`s, that the operator
     vouches for: they may be anywhere, and may speak plain http."""
 
     def __init__(self, allowed: Collection[str], resolve: Resolve) -> None:
-        self._allowed = frozenset(each.lower() for each in allowed)
+        self._allowed = tuple(allowed)
         self._resolve = resolve
 
     async def admit(self, url: str) -> tuple[Target, tuple[str, ...]]:
         """The target and the addresses to connect to, in order. Raises `Refused`."""
         target = target_of(url)
-        allowed = self._allows(target)
+        allowed = is_allowed(target, self._allowed)
         if not (target.is_tls or allowed):
             raise Refused("it should begin with https://")
         addresses = await self._addresses(target)
         if not allowed and not all(is_public(each) for each in addresses):
             raise Refused(f"{target.host} is not a public address, or has one that is not")
         return target, tuple(str(each) for each in addresses)
-
-    def _allows(self, target: Target) -> bool:
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        return not self._allowed.isdisjoint({target.host, host, target.with_port})
 
     async def _addresses(self, target: Target) -> tuple[Address, ...]:
         if target.literal is not None:

@@ -87,6 +87,14 @@ def test_a_receiver_that_cannot_be_is_a_problem(
     assert says in problem_of(endpoint(tmp_path, *lines), {SECRET: NEW})
 
 
+def test_a_receiver_by_plain_http_must_be_allowed(tmp_path: Path) -> None:
+    flags = endpoint(tmp_path, 'url = "http://hooks:81/?token=abc"')
+    told = problem_of(flags, {SECRET: NEW, ALLOW: "hooks:82"})
+    assert "https" in told
+    assert "token" not in told
+    assert load(flags, {SECRET: NEW, ALLOW: "hooks:81"}).webhooks
+
+
 def test_a_receiver_without_a_root_secret_is_a_problem(tmp_path: Path) -> None:
     flags = endpoint(tmp_path, 'url = "https://example.com/hook"')
     assert "need webhook_secret" in problem_of(flags, {})
