@@ -31,9 +31,14 @@ from pydantic_core import ErrorDetails
 from batchmill.enginespec import EngineSetting
 from batchmill.errors import ConfigError, Problem
 from batchmill.quantities import Duration, SizeBytes
+from batchmill.webhooks.guard import is_allowed
+from batchmill.webhooks.target import target_of
+from batchmill.webhookspec import WebhookSetting
 
 PREFIX: Final = "BATCHMILL_"
 DEFAULT_FILE: Final = Path("batchmill.toml")
+LEAST_SECRET: Final = 24
+MAX_SECRETS: Final = 2
 _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
 
@@ -90,6 +95,15 @@ class Settings(BaseModel):
     keep_results: Duration = Field(
         timedelta(days=30), description="How long results are kept; 0: for ever"
     )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Root of the webhook secrets; `new,old` while it is changed"
+    )
+    webhook_allow_hosts: tuple[str, ...] = Field(
+        (), description="Hosts (`host` or `host:port`) that webhooks may reach wherever they are"
+    )
+    webhooks: tuple[WebhookSetting, ...] = Field(
+        (), description="Receivers of every job's event, see below"
+    )
 
     @field_validator("public_url")
     @classmethod
@@ -107,6 +121,22 @@ class Settings(BaseModel):
             raise ValueError(f"has two engines named {twice[0]!r}; give each a name of its own")
         return engines
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _cannot_be_guessed(cls, secret: SecretStr | None) -> SecretStr | None:
+        roots = _listed(secret.get_secret_value()) if secret else ()
+        if len(roots) > MAX_SECRETS or any(len(root) < LEAST_SECRET for root in roots):
+            raise ValueError(
+                f"should be one secret of at least {LEAST_SECRET} characters, or the new and the "
+                "old one with a comma between"
+            )
+        return secret if roots else None
+
+    @field_validator("webhook_allow_hosts", mode="before")
+    @classmethod
+    def _may_be_one_text(cls, hosts: object) -> object:
+        return _listed(hosts) if isinstance(hosts, str) else hosts
+
     @field_validator("beat")
     @classmethod
     def _takes_time(cls, beat: timedelta) -> timedelta:
@@ -120,6 +150,12 @@ class Settings(BaseModel):
         if lease_time < 3 * others.data.get("beat", timedelta(0)):
             raise ValueError("should be at least three times the beat")
         return lease_time
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The root secrets, the new one first."""
+        secret = self.webhook_secret
+        return _listed(secret.get_secret_value()) if secret else ()
 
     @property
     def on_loopback(self) -> bool:
@@ -155,9 +191,23 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
     except ValidationError as e:
         problems += [_problem(error, sources) for error in e.errors(include_url=False)]
         raise ConfigError(problems) from None
+    problems += [Problem("webhooks", each, sources["webhooks"]) for each in _unfit(settings)]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _unfit(settings: Settings) -> list[str]:
+    """Why the webhooks cannot be sent as the other settings are."""
+    targets = [target_of(each.url) for each in settings.webhooks]
+    found = [
+        f"{each.authority} should be called by https, or stand in webhook_allow_hosts"
+        for each in targets
+        if not (each.is_tls or is_allowed(each, settings.webhook_allow_hosts))
+    ]
+    if targets and not settings.webhook_secrets:
+        found.append("need webhook_secret, to be signed with")
+    return found
 
 
 def _file_to_read(flag: Path | str | None, environ: Mapping[str, str]) -> Path | None:
@@ -181,7 +231,9 @@ def _from_file(file: Path, problems: list[Problem]) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
     """The settings among the variables; an unknown `BATCHMILL_` one is a problem."""
-    fields = {_variable(field): field for field in Settings.model_fields if field != "models"}
+    only_in_file = {"models", "webhooks"}
+    names = [field for field in Settings.model_fields if field not in only_in_file]
+    fields = {_variable(field): field for field in names}
     values: dict[str, Any] = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or not text:
@@ -195,6 +247,11 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
         field = fields[variable]
         values[field] = text.split() if field == "engines" else text
     return values
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """What stands between commas or spaces."""
+    return tuple(text.replace(",", " ").split())
 
 
 def _variable(field: str) -> str:
@@ -211,7 +268,8 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
     source = sources.get(str(loc[0]), "") if loc else ""
     if error["type"] == "extra_forbidden":
-        known = Settings.model_fields if len(loc) == 1 else EngineSetting.model_fields
+        nested = WebhookSetting if loc[0] == "webhooks" else EngineSetting
+        known = Settings.model_fields if len(loc) == 1 else nested.model_fields
         return Problem(name, f"is no setting{_nearest(str(loc[-1]), list(known))}", source)
     says = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     shown = isinstance(error["input"], str | int | float) and not _may_be_secret(name, error)
@@ -219,7 +277,7 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
 
 
 def _may_be_secret(name: str, error: ErrorDetails) -> bool:
-    return "key" in name or "@" in str(error["input"])
+    return "key" in name or "secret" in name or "@" in str(error["input"])
 
 
 def _nearest(name: str, known: list[str]) -> str:

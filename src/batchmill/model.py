@@ -174,6 +174,7 @@ class Job:
     errors_total: int = 0
     output_file: FileId | None = None
     error_file: FileId | None = None
+    webhook_url: str | None = None
 
     @property
     def left(self) -> int:
@@ -241,6 +242,7 @@ class Kind(StrEnum):
     FINALIZE = "finalize"
     PRUNE = "prune"
     SWEEP = "sweep"
+    DELIVER = "deliver"
 
 
 class ShardState(StrEnum):

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from batchmill.assembly import Assemblies
+from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
@@ -128,8 +129,9 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Assemblies, Protocol):
-    """The one place of truth for state. Never stores bodies or results.
+class Ledger(Assemblies, DeliveryLedger, Protocol):
+    """The one place of truth for state. Never stores bodies or results. Its steps for uploads in
+    pieces stand in `assembly.py`, those for webhooks in `deliveries.py`.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
     it was to do has then not happened, or is recognised when it is asked again.

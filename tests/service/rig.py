@@ -19,6 +19,7 @@ from batchmill.core.chores import Chores
 from batchmill.core.lines import LineRules
 from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
+from batchmill.deliveries import WebhookEndpoint
 from batchmill.dialects import ROUTERS
 from batchmill.dialects.mistral.lines import MistralLines
 from batchmill.fleet import EngineState, EngineStatus
@@ -42,6 +43,7 @@ from batchmill.model import (
 from batchmill.ports import Plan, Want
 from batchmill.web.api import ApiRules, KeyMode, create_api
 from batchmill.web.auth import key_digest
+from batchmill.webhooks.guard import Guard
 
 BASE = "http://127.0.0.1:8470"
 ENGINE = EngineStatus("gpu1", "vllm", EngineState.UP, models=("small", "org/large"), seen_at=1.0)
@@ -57,6 +59,7 @@ class Rig:
     clock: ManualClock
     root: Path
     catalogue: Catalogue = field(default_factory=lambda: Catalogue({"alias": "small"}, (ENGINE,)))
+    webhooks: Guard | None = None
     woken: int = 0
     logs: list[Any] = field(default_factory=list)
     app: FastAPI | None = None
@@ -69,7 +72,8 @@ class Rig:
         def wake() -> None:
             self.woken += 1
 
-        self.app = create_api(self.ledger, self.blobs, catalogue, rules, self.clock, wake, ROUTERS)
+        parts = (self.ledger, self.blobs, catalogue, rules, self.clock, wake, ROUTERS)
+        self.app = create_api(*parts, webhooks=self.webhooks)
         return self.app
 
     async def call(self, method: str, path: str, **given: Any) -> httpx2.Response:
@@ -223,11 +227,18 @@ def lines(count: int) -> bytes:
 
 
 @asynccontextmanager
-async def open_rig(root: Path, **rules: Any) -> AsyncIterator[Rig]:
+async def open_rig(
+    root: Path,
+    *,
+    webhooks: Guard | None = None,
+    endpoints: Sequence[WebhookEndpoint] = (),
+    **rules: Any,
+) -> AsyncIterator[Rig]:
     """A rig in that directory; on loopback without keys unless the rules say otherwise."""
+    root.mkdir(exist_ok=True)
     clock = ManualClock()
-    ledger = await SqlLedger.open(root / "ledger.db", clock=clock)
-    rig = Rig(ledger, LocalBlobs(root / "blobs"), clock, root / "blobs")
+    ledger = await SqlLedger.open(root / "ledger.db", clock=clock, webhooks=endpoints)
+    rig = Rig(ledger, LocalBlobs(root / "blobs"), clock, root / "blobs", webhooks=webhooks)
     rules = {"key_mode": KeyMode.LOOPBACK, "low_disk_bytes": 0, **rules}
     transport = httpx2.ASGITransport(rig.wire(ApiRules(**rules)), raise_app_exceptions=False)
     try:

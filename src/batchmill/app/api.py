@@ -19,6 +19,7 @@ from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.web.api import ApiRules, KeyMode, create_api
+from batchmill.webhooks.guard import Guard, SystemResolver
 
 GRACE_SECONDS = 6
 """How long requests may take to end once the process is asked to."""
@@ -45,6 +46,7 @@ async def run_api(orders: Orders) -> None:
             SystemClock(),
             wake,
             ROUTERS,
+            webhooks=guard_of(orders),
         )
         config = uvicorn.Config(
             api,
@@ -79,6 +81,12 @@ class Engines:
                 for spec in self._specs
             ),
         )
+
+
+def guard_of(orders: Orders) -> Guard | None:
+    """Which webhooks may be asked for; None without a secret to sign them with."""
+    allowed = orders.settings.webhook_allow_hosts
+    return Guard(allowed, SystemResolver()) if orders.webhook_secrets else None
 
 
 def rules_of(settings: Settings) -> ApiRules:

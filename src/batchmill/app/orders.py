@@ -1,6 +1,6 @@
 """What a child of `serve` is told: one line of JSON on its standard input, never an argument.
 
-Arguments and environments can be read by others; engine keys stand in here.
+Arguments and environments can be read by others; engine keys and webhook secrets stand in here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import msgspec
 from batchmill.config import Settings
 from batchmill.fleet import EngineSpec
 
+_NOT_TOLD = {"engines", "engine_key", "webhook_secret"}
+"""Secrets would be masked, and the engines have their places in a field of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -24,6 +27,7 @@ class Orders:
     engines: tuple[EngineSpec, ...]
     wake_fd: int
     listen_fd: int | None = None
+    webhook_secrets: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -35,8 +39,8 @@ class Orders:
         listen_fd: int | None = None,
     ) -> Orders:
         """The orders of one child."""
-        values = settings.model_dump(mode="json", exclude={"engines", "engine_key"})
-        return cls(values, tuple(engines), wake_fd, listen_fd)
+        values = settings.model_dump(mode="json", exclude=_NOT_TOLD)
+        return cls(values, tuple(engines), wake_fd, listen_fd, settings.webhook_secrets)
 
     @classmethod
     def read(cls) -> Orders:

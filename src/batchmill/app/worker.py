@@ -17,11 +17,14 @@ from batchmill.config import Settings
 from batchmill.core.lines import LineRules
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import Timing
 from batchmill.model import Dialect
 from batchmill.telemetry import configure_logs
+from batchmill.webhooks.guard import Guard, SystemResolver
+from batchmill.webhooks.post import Poster
 
 DRAIN_SECONDS = 6.0
 """How long calls in flight may take to land once the process is asked to end."""
@@ -44,6 +47,12 @@ async def run_worker(orders: Orders) -> None:
             clock,
             rules_of(settings),
             released=budget.release,
+            post=Poster(
+                Guard(settings.webhook_allow_hosts, SystemResolver()),
+                orders.webhook_secrets,
+                event_body,
+                clock,
+            ),
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
-"""`batchmill keys`: makes, lists and revokes API keys in the ledger of a data directory.
+"""`batchmill keys`: makes, lists and revokes API keys in the ledger of a data directory, and shows
+webhook secrets.
 
-A key is printed once; only its hash is kept.
+A key is printed once; only its hash is kept. A webhook secret is derived whenever it is needed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from batchmill.app.datadir import ledger_path, make_layout
 from batchmill.app.stores import open_ledger
 from batchmill.config import load
 from batchmill.errors import ConfigError, Problem
-from batchmill.model import ApiKey, KeyId, TenantId
+from batchmill.model import DEFAULT_TENANT, ApiKey, KeyId, TenantId
 from batchmill.ports import Ledger
+from batchmill.webhooks.signing import tenant_secret
 
 T = TypeVar("T")
 
@@ -28,7 +30,9 @@ PREFIX = "bm_"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 app = typer.Typer(
-    help="Make, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None
+    help="Make, list and revoke API keys; show webhook secrets.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Data = Annotated[Path | None, typer.Option(help="The data directory of `serve` (batchmill-data).")]
@@ -44,9 +48,7 @@ def create(
     """Make a key and print it, this once."""
     from batchmill.web.auth import key_digest  # noqa: PLC0415 - `serve` starts lighter without
 
-    if not _TENANT.fullmatch(tenant):
-        message = f"{tenant!r} should be up to 64 letters, digits, dots, dashes or underscores"
-        raise ConfigError([Problem("tenant", message, "--tenant")])
+    _require_tenant(tenant)
     key = new_key()
     _with_ledger(
         lambda ledger: ledger.create_key(TenantId(tenant), key_digest(key), key[-4:]),
@@ -75,6 +77,26 @@ def revoke(
         typer.echo(f"batchmill: there is no live key with id {id}", err=True)
         raise typer.Exit(1)
     typer.echo(f"revoked {id}")
+
+
+@app.command("webhook-secret")
+def webhook_secret(
+    tenant: Annotated[str, typer.Option(help="Whose jobs the webhooks tell of.")] = DEFAULT_TENANT,
+    config: Config = None,
+) -> None:
+    """Print the secret that a tenant's receivers verify webhooks with, by the newest root."""
+    _require_tenant(tenant)
+    roots = load({"config": config}).webhook_secrets
+    if not roots:
+        message = "is not set; give BATCHMILL_WEBHOOK_SECRET as `serve` has it"
+        raise ConfigError([Problem("webhook_secret", message)])
+    typer.echo(tenant_secret(roots[0], TenantId(tenant)))
+
+
+def _require_tenant(tenant: str) -> None:
+    if not _TENANT.fullmatch(tenant):
+        message = f"{tenant!r} should be up to 64 letters, digits, dots, dashes or underscores"
+        raise ConfigError([Problem("tenant", message, "--tenant")])
 
 
 def new_key() -> str:

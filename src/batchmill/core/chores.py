@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 SWEEP_SECONDS = 30.0
 ORPHAN_SCAN_SECONDS = 3600.0
+DELIVERIES_KEPT_SECONDS = 30 * 86_400.0
 BATCH = 500
 
 
@@ -49,8 +50,8 @@ class Chores:
                 await self.ledger.done(lease)
             case Kind.SWEEP:
                 await self._sweep(lease)
-            case Kind.RUN | Kind.VALIDATE | Kind.FINALIZE:
-                message = f"a {lease.kind} row without its job"
+            case Kind.RUN | Kind.VALIDATE | Kind.FINALIZE | Kind.DELIVER:
+                message = f"a {lease.kind} row is no chore, or has no job"
                 raise ValueError(message)
             case _:
                 assert_never(lease.kind)
@@ -93,6 +94,7 @@ class Chores:
         await self.blobs.delete_many(await self.ledger.expire_files(now - keep if keep else 0.0))
         while names := await self.ledger.expire_assemblies():
             await self.blobs.delete_many(names)
+        await self.ledger.prune_deliveries(now - DELIVERIES_KEPT_SECONDS)
         while names := await self.ledger.part_blobs_to_drop(BATCH):
             await self.blobs.delete_many(names)
             await self.ledger.dropped(names)

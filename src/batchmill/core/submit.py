@@ -94,6 +94,7 @@ class Order:
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
     once: Once | None = None
+    webhook_url: str | None = None
 
 
 def window_seconds(text: str) -> int | None:
@@ -274,4 +275,5 @@ def _new_job(order: Order, inputs: Sequence[JobInput]) -> Job:
         priority=order.priority,
         on_invalid=order.on_invalid,
         window=order.window,
+        webhook_url=order.webhook_url,
     )

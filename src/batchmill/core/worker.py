@@ -19,6 +19,7 @@ from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
 from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, what_to_claim
 from batchmill.core.collect import Collector, GroupRules
+from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
@@ -30,6 +31,7 @@ from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
 from batchmill.core.work import OpenShard
+from batchmill.deliveries import Post
 from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
 from batchmill.model import (
@@ -92,6 +94,7 @@ class Worker:
         rules: WorkerRules | None = None,
         *,
         released: Callable[[int], None] = lambda _: None,
+        post: Post | None = None,
     ) -> None:
         self._name, self._stores, self._clock, self._aliases = name, stores, clock, aliases
         self._rules = rules or WorkerRules()
@@ -122,15 +125,14 @@ class Worker:
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
-            Housekeeper(chores, self._holdings, kinds, self._look) for kinds in CHORES
+            Housekeeper(chores, self._holdings, kinds, self._look_all) for kinds in CHORES
         )
         self._finalizer = self._housekeepers[0]
-        self._beat = Beat()
-        self._written = self._room = True
-        self._stopping = False
+        self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
+        self._beat, self._claim_wake = Beat(), asyncio.Event()
+        self._written, self._room, self._stopping = True, True, False
         self._may_have_work = frozenset(self._links)
         """The engines for which there may be work that is not claimed."""
-        self._claim_wake = asyncio.Event()
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -158,7 +160,7 @@ class Worker:
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
-        self._look()
+        self._look_all()
         if self._heart is not None:
             self._heart.nudge()
 
@@ -176,6 +178,8 @@ class Worker:
             async with asyncio.TaskGroup() as runs:
                 runs.create_task(self._claim_shards(runs))
                 chores = [runs.create_task(each.run(self._owner)) for each in self._housekeepers]
+                if self._courier is not None:
+                    chores.append(runs.create_task(self._courier.run(self._owner)))
                 await stop.wait()
                 await self._drain(chores)
             for task in running:
@@ -246,6 +250,12 @@ class Worker:
         self._look_for_lines()
         for each in self._housekeepers:
             each.wake()
+
+    def _look_all(self) -> None:
+        """Look for work of every kind; a shard's end makes no webhook due."""
+        self._look()
+        if self._courier is not None:
+            self._courier.wake()
 
     # ---- shards
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from batchmill.clock import new_id
 from batchmill.errors import StateConflict
+from batchmill.ledger.events import record_event
 from batchmill.ledger.rows import Row, Values, errors_text, file_values, to_errors
 from batchmill.ledger.schema import file, job, segment, shard
 from batchmill.ledger.store import Transaction
@@ -85,7 +86,8 @@ def end_unvalidated(tx: Transaction, row: Row, errors: Sequence[LineError], tota
         "errors": errors_text([*to_errors(row.errors), *errors]),
         "errors_total": row.errors_total + total,
     }
-    tx.run(ended.values(values))
+    if tx.run(ended.values(values)):
+        record_event(tx, row, ending)
 
 
 def begin_finalizing(tx: Transaction, id: JobId) -> None:
@@ -173,6 +175,7 @@ def _end(
     }
     if not tx.run(ended.values(values)):
         raise StateConflict(f"job {row.id} is {row.state} and cannot become {to}")
+    record_event(tx, row, Ending(to.value))
 
 
 def _result_file(

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from batchmill.assembly import Assembly, AssemblyId, AssemblyState, Piece, PieceId
+from batchmill.deliveries import Delivery, DeliveryId, DeliveryState, EventId
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     ApiKey,
@@ -124,6 +125,7 @@ def job_values(job: Job, now: float) -> Values:
         "window": job.window,
         "total": job.total,
         "errors": "[]",
+        "webhook_url": job.webhook_url,
     }
 
 
@@ -162,6 +164,7 @@ def to_job(row: Row) -> Job:
         errors_total=row.errors_total,
         output_file=None if row.output_file is None else FileId(row.output_file),
         error_file=None if row.error_file is None else FileId(row.error_file),
+        webhook_url=row.webhook_url,
     )
 
 
@@ -324,3 +327,29 @@ def to_engine(row: Row) -> EngineStatus:
 def to_key(row: Row) -> ApiKey:
     """A row of `api_key`."""
     return ApiKey(KeyId(row.id), TenantId(row.tenant), row.hint, row.created_at, row.revoked_at)
+
+
+# ---- webhooks ---------------------------------------------------------------------------
+
+
+def to_delivery(row: Row) -> Delivery:
+    """A row of `delivery`."""
+    return Delivery(
+        id=DeliveryId(row.id),
+        event=EventId(row.event_id),
+        job=JobId(row.job_id),
+        n=row.n,
+        tenant=TenantId(row.tenant),
+        url=row.url,
+        configured=row.configured,
+        ending=Ending(row.ending),
+        state=DeliveryState(row.state),
+        created_at=row.created_at,
+        since=row.since,
+        attempts=row.attempts,
+        last_at=row.last_at,
+        last_status=row.last_status,
+        last_error=row.last_error,
+        next_at=row.next_at,
+        ended_at=row.ended_at,
+    )

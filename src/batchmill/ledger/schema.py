@@ -142,6 +142,7 @@ job = sa.Table(
     _maybe("stopped_tick", sa.Double),
     _maybe("stopped_boot", sa.Text),
     _maybe("prune_at", sa.Double),
+    _maybe("webhook_url", sa.Text),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),
@@ -199,7 +200,12 @@ shard = sa.Table(
     _maybe("done", sa.LargeBinary),
     _count("succeeded"),
     _partial("shard_open", "job_id", "kind", "n", only="state = 'open' AND kind = 'run'"),
-    _partial("shard_chore", "kind", only="state = 'open' AND kind <> 'run'"),
+    _partial("shard_chore", "kind", only="state = 'open' AND kind <> 'run' AND kind <> 'deliver'"),
+    _partial(
+        "shard_deliver",
+        *("run_boot", "run_after", "job_id", "n"),
+        only="state = 'open' AND kind = 'deliver'",
+    ),
     _partial("shard_leased", "job_id", "kind", "n", only="state = 'leased'"),
     _partial("shard_owned", "owner", only="state = 'leased'"),
 )
@@ -210,7 +216,10 @@ have an outcome; `succeeded`: how many of those stand in the output."""
 IS_OPEN = shard.c.state == sa.literal_column("'open'")
 IS_LEASED = shard.c.state == sa.literal_column("'leased'")
 IS_RUN = shard.c.kind == sa.literal_column("'run'")
-IS_CHORE = shard.c.kind != sa.literal_column("'run'")
+IS_DELIVER = shard.c.kind == sa.literal_column("'deliver'")
+IS_CHORE = sa.and_(
+    shard.c.kind != sa.literal_column("'run'"), shard.c.kind != sa.literal_column("'deliver'")
+)
 """Spelled without parameters, so that the planner may use the partial indexes."""
 
 part = sa.Table(
@@ -317,3 +326,32 @@ assembly_piece = sa.Table(
     _time("created_at"),
     sa.Index("assembly_piece_of", "assembly_id"),
 )
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("ordinal", _Counter, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _text("event_id"),
+    _text("job_id"),
+    sa.Column("n", sa.Integer, nullable=False),
+    _text("tenant"),
+    _text("url"),
+    _text("receiver"),
+    _flag("configured"),
+    _text("ending"),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    _time("created_at"),
+    _time("since"),
+    _count("attempts"),
+    _maybe("last_at", sa.Double),
+    _maybe("last_status", sa.Integer),
+    _maybe("last_error", sa.Text),
+    _maybe("next_at", sa.Double),
+    _maybe("ended_at", sa.Double),
+    sa.UniqueConstraint("job_id", "n"),
+    sa.Index("delivery_listed", "tenant", "ordinal"),
+    _partial("delivery_ended", "ended_at", only="ended_at IS NOT NULL"),
+    sqlite_autoincrement=True,
+)
+"""A job's event on its way to one receiver. Its lease is the `deliver` row of the same `job_id`
+and `n` in `shard`. `receiver` is the host and port of its URL, called only so often at once."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
 from batchmill.clock import Clock
+from batchmill.deliveries import (
+    Delivery,
+    DeliveryId,
+    DeliveryLease,
+    DeliveryPage,
+    DeliveryQuery,
+    Tried,
+    WebhookEndpoint,
+)
 from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
     assemblies,
     chores,
     claims,
+    deliveries,
     endings,
     files,
     fleet,
@@ -68,15 +78,16 @@ class SqlLedger:
         clock: Clock,
         timing: Timing | None = None,
         result_retention_seconds: float = THIRTY_DAYS,
+        webhooks: Sequence[WebhookEndpoint] = (),
     ) -> SqlLedger:
         """Open a database by path or URL, made or brought up to date if needed.
 
-        `result_retention_seconds` 0 keeps result files for ever. Raises `ConfigError` where
-        this database can never work (a newer version, a network file system, an unknown kind)
-        and `LedgerUnavailable` where it cannot be used now.
+        `result_retention_seconds` 0 keeps result files for ever; `webhooks` are told of every
+        job's end. Raises `ConfigError` where this database can never work (a newer version, a
+        network file system, an unknown kind) and `LedgerUnavailable` where it cannot be used now.
         """
         opened = await open_database(database)
-        rules = Rules(timing or Timing(), result_retention_seconds)
+        rules = Rules(timing or Timing(), result_retention_seconds, webhooks)
         return cls(Store(opened, clock, rules))
 
     async def close_connections(self) -> None:
@@ -178,6 +189,39 @@ class SqlLedger:
 
     async def fail_job(self, job: JobId, error: LineError) -> None:
         await self._store.write(lambda tx: endings.fail(tx, job, error))
+
+    # webhooks
+
+    async def claim_delivery(
+        self,
+        owner: Owner,
+        *,
+        not_receivers: Collection[str] = (),
+        not_tenants: Collection[TenantId] = (),
+    ) -> DeliveryLease | None:
+        return await self._store.write(
+            lambda tx: deliveries.claim(tx, owner, not_receivers, not_tenants)
+        )
+
+    async def next_delivery(self) -> float | None:
+        return await self._store.read(deliveries.next_wait)
+
+    async def note_try(self, lease: Lease, tried: Tried, again_after: float | None) -> Delivery:
+        return await self._store.write(
+            lambda tx: deliveries.note_try(tx, lease, tried, again_after)
+        )
+
+    async def delivery(self, tenant: TenantId, delivery: DeliveryId) -> Delivery | None:
+        return await self._store.read(lambda tx: deliveries.find(tx, tenant, delivery))
+
+    async def deliveries(self, tenant: TenantId, query: DeliveryQuery) -> DeliveryPage:
+        return await self._store.read(lambda tx: deliveries.page(tx, tenant, query))
+
+    async def redeliver(self, tenant: TenantId, delivery: DeliveryId) -> Delivery | None:
+        return await self._store.write(lambda tx: deliveries.redeliver(tx, tenant, delivery))
+
+    async def prune_deliveries(self, ended_before: float) -> int:
+        return await self._store.write(lambda tx: deliveries.prune(tx, ended_before))
 
     # blobs that nobody needs
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batchmill.clock import Clock, jitter
+from batchmill.deliveries import WebhookEndpoint
 from batchmill.errors import LedgerUnavailable, StateConflict
 from batchmill.fleet import Timing
 
@@ -41,6 +42,8 @@ class Rules:
 
     timing: Timing
     result_retention_seconds: float
+    webhooks: Sequence[WebhookEndpoint] = ()
+    """Receivers of the events of jobs that end, besides those that the jobs name."""
 
 
 class Database(Protocol):

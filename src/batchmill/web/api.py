@@ -19,6 +19,7 @@ from batchmill.web.auth import KeyRing
 from batchmill.web.envelope import Envelope
 from batchmill.web.errors import answer_errors
 from batchmill.web.services import ApiRules, KeyMode, Services
+from batchmill.webhooks.guard import Guard
 
 __all__ = ["ApiRules", "KeyMode", "create_api"]
 
@@ -31,13 +32,15 @@ def create_api(
     clock: Clock,
     wake: Callable[[], None],
     routers: Sequence[APIRouter],
+    *,
+    webhooks: Guard | None = None,
 ) -> FastAPI:
     """An ASGI application over these parts; whoever made them closes them.
 
     `catalogue` says what the engines serve now; `wake` tells the workers that there is work;
-    `routers` are `dialects.ROUTERS`.
+    `routers` are `dialects.ROUTERS`; `webhooks` says which may be called, if any can be signed.
     """
-    services = Services(ledger, blobs, catalogue, rules, clock, wake)
+    services = Services(ledger, blobs, catalogue, rules, clock, wake, webhooks=webhooks)
     app = FastAPI(
         title="Batchmill",
         version=__version__,

@@ -15,6 +15,7 @@ from batchmill.core.models import Catalogue
 from batchmill.core.submit import ENDPOINTS, Limits
 from batchmill.ports import Blobs, Ledger
 from batchmill.web.meter import Meter
+from batchmill.webhooks.guard import Guard
 
 LARGE_BODY_BYTES = 1024 * 1024
 
@@ -61,6 +62,8 @@ class Services:
     meter: Meter = field(default_factory=Meter)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Bodies over 1 MiB that may be held in memory at once."""
+    webhooks: Guard | None = None
+    """Which webhooks may be called; None where nothing can be signed."""
 
 
 def _services(request: Request) -> Services:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
 from batchmill.clock import new_id
+from batchmill.deliveries import DeliveryQuery, Tried
 from batchmill.fleet import Beat
 from batchmill.model import (
     DEFAULT_TENANT,
@@ -25,8 +26,9 @@ from batchmill.model import (
 from batchmill.once import Once
 from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments, source_of
 
-SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore")
-"""Leased rows and open chores are few: reading all of them is right."""
+SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver")
+"""Leased rows and open chores are few: reading all of them is right. Deliveries that wait may be
+many, and have an index of their own that holds all that is asked of them."""
 
 
 class Statements:
@@ -58,6 +60,8 @@ def statements(world: World) -> Statements:
 
 async def _steps(world: World) -> dict[str, Any]:
     """Every step of a worker's day, each ready to be taken."""
+    for n in range(3):
+        await world.run(await world.queue(webhook_url=f"https://{n}.example/"))
     job = await world.queue([2] * 30)
     stopped = await world.queue([2] * 30)
     held: list[ShardLease] = await world.claim(limit=9)
@@ -69,6 +73,11 @@ async def _steps(world: World) -> dict[str, Any]:
     world.pass_two_beats()
     await world.create()
     chore: Lease = (await world.chore(Kind.VALIDATE, BOB))[0]
+    told = await world.ledger.claim_delivery(BOB)
+    waits = await world.ledger.claim_delivery(ALICE)
+    assert told is not None
+    assert waits is not None
+    await world.ledger.note_try(waits.lease, Tried(acknowledged=False), 900.0)
     ledger = world.ledger
     sides = segments(mine[0], {0: OUT, 1: OUT})
     return {
@@ -85,6 +94,12 @@ async def _steps(world: World) -> dict[str, Any]:
         "referenced": lambda: ledger.referenced([BlobName(f"jobs/{job.id}/parts/0.1.1")]),
         "part_blobs_to_drop": lambda: ledger.part_blobs_to_drop(10),
         "dropped": lambda: ledger.dropped([BlobName("x")]),
+        "claim_delivery": lambda: ledger.claim_delivery(BOB, not_receivers=["x"]),
+        "next_delivery": ledger.next_delivery,
+        "note_try": lambda: ledger.note_try(told.lease, Tried(acknowledged=True), None),
+        "deliveries": lambda: ledger.deliveries(DEFAULT_TENANT, DeliveryQuery(job=job.id)),
+        "redeliver": lambda: ledger.redeliver(DEFAULT_TENANT, waits.delivery.id),
+        "prune_deliveries": lambda: ledger.prune_deliveries(1.0),
         "expire_files": lambda: ledger.expire_files(1.0),
     }
 

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from batchmill.core.submit import Order, window_seconds
 from batchmill.dialects.ids import file_id
 from batchmill.dialects.mistral.wire import CreateBatchJob
-from batchmill.errors import InvalidInput
 from batchmill.jsontext import ascii_line, json_string
 from batchmill.model import Dialect, OnInvalid
 from batchmill.web.auth import Caller
@@ -47,7 +46,7 @@ class _Inline:
 def read_order(
     body: JsonObject, headers: Mapping[str, str], caller: Caller, rules: ApiRules
 ) -> Order:
-    """What the request asks for. Raises `InvalidFields`, `InvalidInput`, `NotFound`."""
+    """What the request asks for. Raises `InvalidFields`, `NotFound`."""
     fields = {k: v for k, v in body.values.items() if v is not None and k != "requests"}
     details = list(_add_headers(fields, headers))
     inline = _read_requests(body, rules.limits.inline_requests)
@@ -60,12 +59,6 @@ def read_order(
     details += _contradictions(asked, inline, rules)
     if details:
         raise InvalidFields(details[:_MAX_DETAILS])
-    if asked.webhook_url is not None:
-        raise InvalidInput(
-            "This server sends no webhooks yet; poll the job instead.",
-            param="webhook_url",
-            code="unsupported_parameter",
-        )
     window = asked.window or f"{asked.timeout_hours}h"
     return Order(
         tenant=caller.tenant,
@@ -84,6 +77,7 @@ def read_order(
         requests=inline.lines,
         priority=asked.priority,
         on_invalid=OnInvalid(asked.on_invalid),
+        webhook_url=asked.webhook_url,
     )
 
 

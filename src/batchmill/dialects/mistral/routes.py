@@ -34,6 +34,7 @@ from batchmill.web.idempotency import HEADER_PARAMETER, once_of
 from batchmill.web.paging import PageNumber, PageSize
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
+from batchmill.web.webhooks import require_webhook
 
 router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
 
@@ -112,6 +113,7 @@ async def create_batch_job(request: Request, services: Wired, caller: CallerOf) 
         once, rules = once_of(request, body, caller), services.rules
         order = await asyncio.to_thread(read_order, body, request.headers, caller, rules)
         order = replace(order, once=once)
+        await require_webhook(services, order.webhook_url)
         catalogue = await services.catalogue()
         try:
             job = await submit(

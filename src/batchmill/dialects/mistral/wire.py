@@ -72,8 +72,8 @@ _REQUESTS: dict[str, Any] = {
 class CreateBatchJob(BaseModel):
     """What creates a job: exactly one of `input_files` and `requests`, and a `model`.
 
-    Null is the same as absent. `priority`, `on_invalid` and `window` are extensions, also taken
-    as headers `x-batchmill-<key>`; `window` wins over `timeout_hours`.
+    Null is the same as absent. `priority`, `on_invalid`, `window` and `webhook_url` are extensions,
+    also taken as headers `x-batchmill-<key>`; `window` wins over `timeout_hours`.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -91,7 +91,9 @@ class CreateBatchJob(BaseModel):
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
     on_invalid: Literal["fail", "quarantine"] = "fail"
     window: Annotated[str, Field(examples=["30m", "24h", "7d"])] | None = None
-    webhook_url: Annotated[str | None, Field(description="Not supported yet: refused")] = None
+    webhook_url: Annotated[
+        str | None, Field(description="Told of the job's end; https, and a public address")
+    ] = None
 
 
 class JobError(BaseModel):
@@ -127,6 +129,7 @@ class BatchJob(BaseModel):
     window: str
     priority: int
     on_invalid: str
+    webhook_url: str | None
     progress: ProgressObject
 
 
@@ -166,6 +169,7 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         window=job.window,
         priority=job.priority,
         on_invalid=job.on_invalid.value,
+        webhook_url=job.webhook_url,
         progress=progress,
     )
 
