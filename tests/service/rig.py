@@ -20,7 +20,7 @@ from batchmill.core.lines import LineRules
 from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
 from batchmill.dialects import ROUTERS
-from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
@@ -94,6 +94,15 @@ class Rig:
     async def create(self, **fields: Any) -> Any:
         asked = {"endpoint": "/v1/chat/completions", "model": "small", **fields}
         reply = await self.call("POST", "/v1/batch/jobs", json=asked)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    async def batch(self, content: bytes | None = None, **fields: Any) -> Any:
+        """A batch of OpenAI's over these lines, or over the file that the fields name."""
+        if content is not None:
+            fields["input_file_id"] = (await self.upload(content))["id"]
+        asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **fields}
+        reply = await self.call("POST", "/v1/batches", json=asked)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
@@ -183,7 +192,7 @@ class Rig:
             line = json.loads(raw)
             number = shard.first_line + place
             outcome = answer(number, line)
-            text = MistralLines().result(
+            text = FORMATS[job.dialect].result(
                 job, number, json.dumps(line.get("custom_id")).encode(), outcome
             )
             stream = Stream.OUT if outcome.fate is Fate.SUCCEEDED else Stream.ERR
@@ -215,6 +224,22 @@ def lines(count: int) -> bytes:
     return b"".join(
         json.dumps({"custom_id": f"c{n}", "body": BODY}).encode() + b"\n" for n in range(count)
     )
+
+
+def openai_lines(count: int, **body: Any) -> bytes:
+    """A good input file of OpenAI's."""
+    return b"".join(openai_line(f"c{n}", **body) for n in range(count))
+
+
+def openai_line(custom_id: str, **body: Any) -> bytes:
+    """A good line of OpenAI's."""
+    line = {
+        "custom_id": custom_id,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "small", **BODY, **body},
+    }
+    return json.dumps(line).encode() + b"\n"
 
 
 @asynccontextmanager

@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import structlog
 
 from batchmill.clock import Clock
 from batchmill.core.collect import Collector
 from batchmill.core.dispatch import Dispatcher, write_outcome
-from batchmill.core.lines import spans
+from batchmill.core.lines import model_of, spans
 from batchmill.core.models import Catalogue
 from batchmill.core.order import ShardOrder
 from batchmill.core.reading import custom_ids, read_shard
@@ -29,8 +30,10 @@ from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import BlobMissing, BlobsUnavailable, LedgerUnavailable
 from batchmill.model import (
     Answer,
+    Dialect,
     Ending,
     Fate,
+    Job,
     LineError,
     Outcome,
     Verdict,
@@ -150,8 +153,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
 
 
 def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
-    asked = shard.job.model or ""
-    served = catalogue.served_name(asked)
+    served = _served(shard.job, catalogue)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     return [
@@ -161,12 +163,21 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.local,
             span.start,
             span.end,
-            served,
+            served(shard.data[span.start : span.end]),
             prefixes[span.local],
         )
         for span in spans(shard.data, shard.lease.shard)
         if not shard.settled[span.local]
     ]
+
+
+def _served(job: Job, catalogue: Catalogue) -> Callable[[bytes], str]:
+    """The name to send for a line: of its job's model, or of its own where lines have theirs."""
+    asked = job.model or ""
+    served = lru_cache(maxsize=64)(catalogue.served_name)
+    if job.dialect is not Dialect.OPENAI:
+        return lambda _: served(asked)
+    return lambda raw: served(model_of(raw) or asked)
 
 
 def _refuse_bad(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchmill.dialects import files, models
 from batchmill.dialects.mistral import routes as mistral
+from batchmill.dialects.openai import routes as openai
 
-ROUTERS = (files.router, models.router, mistral.router)
+ROUTERS = (files.router, models.router, mistral.router, openai.router)
 """Every vendor's routes, for `web.api.create_api`."""

@@ -121,6 +121,7 @@ def job_values(job: Job, now: float) -> Values:
         "priority": job.priority,
         "on_invalid": job.on_invalid.value,
         "window": job.window,
+        "keep_results_seconds": job.keep_results_seconds,
         "total": job.total,
         "errors": "[]",
     }
@@ -146,8 +147,10 @@ def to_job(row: Row) -> Job:
         priority=row.priority,
         on_invalid=OnInvalid(row.on_invalid),
         window=row.window,
+        keep_results_seconds=row.keep_results_seconds,
         paused=row.paused,
         hidden=row.hidden,
+        queued_at=row.queued_at,
         started_at=row.started_at,
         finalizing_at=row.finalizing_at,
         cancelling_at=row.cancelling_at,

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from batchmill.core.submit import refuse_when_full, submit
+from batchmill.dialects.extensions import PARAMETERS
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
-from batchmill.dialects.mistral.create import EXTENSIONS, read_order
+from batchmill.dialects.mistral.create import read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.outputs import reply_with_outputs
 from batchmill.dialects.mistral.wire import (
@@ -40,16 +41,7 @@ _CREATE: dict[str, Any] = {
         "required": True,
         "content": {"application/json": {"schema": CreateBatchJob.model_json_schema()}},
     },
-    "parameters": [
-        {
-            "name": f"x-batchmill-{name}",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "integer" if name == "priority" else "string"},
-            "description": f"The extension `{name}`, where the body does not have it",
-        }
-        for name in EXTENSIONS
-    ],
+    "parameters": PARAMETERS,
 }
 
 
