@@ -24,6 +24,7 @@ from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
+    NO_USAGE,
     Fate,
     JobId,
     Kind,
@@ -38,6 +39,7 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
+    Usage,
 )
 from batchmill.ports import Plan, Want
 from batchmill.web.api import ApiRules, KeyMode, create_api
@@ -137,10 +139,10 @@ class Rig:
         await self.ledger.plan(lease, Plan(tuple(shards), first))
         return lease.job
 
-    async def validate(self, owner: Owner) -> None:
+    async def validate(self, owner: Owner, **limits: int) -> None:
         """Validate the next job as a worker does."""
         lease, job = await self._chore(owner, Kind.VALIDATE)
-        rules = LineRules(can_serve=self.catalogue.can_serve)
+        rules = LineRules(can_serve=self.catalogue.can_serve, **limits)
         await Chores(self.ledger, self.blobs, rules, 0.0).run(lease, job)
 
     async def refuse(self, owner: Owner, errors: Sequence[LineError], total: int) -> None:
@@ -148,11 +150,16 @@ class Rig:
         await self.ledger.refuse(lease, errors, total)
 
     async def run(
-        self, owner: Owner, answer: Callable[[int, dict[str, Any]], Outcome], *, shards: int = 1000
+        self,
+        owner: Owner,
+        answer: Callable[[int, dict[str, Any]], Outcome],
+        *,
+        shards: int = 1000,
+        usage: Usage = NO_USAGE,
     ) -> None:
-        """Answer every open line that can be claimed."""
+        """Answer every open line that can be claimed; each shard's answers took those tokens."""
         for lease in await self.ledger.claim_shards(owner, Want(limit=shards)):
-            await self._run_shard(lease, answer)
+            await self._run_shard(lease, answer, usage)
 
     async def finalize(self, owner: Owner) -> None:
         lease, job = await self._chore(owner, Kind.FINALIZE)
@@ -179,7 +186,7 @@ class Rig:
             yield line
 
     async def _run_shard(
-        self, lease: ShardLease, answer: Callable[[int, dict[str, Any]], Outcome]
+        self, lease: ShardLease, answer: Callable[[int, dict[str, Any]], Outcome], usage: Usage
     ) -> None:
         shard, job = lease.shard, lease.job
         content = b"".join(
@@ -202,9 +209,8 @@ class Rig:
         name = part_name(job.id, shard.n, lease.lease.epoch, 0)
         await self.blobs.put_many([(name, part)])
         size = sum(map(len, part))
-        assert await self.ledger.commit([(lease.lease, Part(name, tuple(entries), size))]) == (
-            True,
-        )
+        published = Part(name, tuple(entries), size, usage)
+        assert await self.ledger.commit([(lease.lease, published)]) == (True,)
         segments = []
         for stream, lines in written.items():
             if lines:
