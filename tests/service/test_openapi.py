@@ -59,6 +59,7 @@ async def _serve(
         REAL["file_id"] = (await rig.upload(lines(3)))["id"]
         REAL["job_id"] = (await rig.create(requests=[{"body": BODY}]))["id"]
         await rig.finish(answered)
+        REAL["batch_id"] = REAL["job_id"]
         REAL["model_id"] = "small"
         assert rig.app is not None
         config = uvicorn.Config(
