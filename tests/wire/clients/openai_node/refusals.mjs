@@ -5,8 +5,8 @@ import { CHAT, operation, range, refused } from "./harness.mjs";
 
 operation("refusals.wrong_key", async (world) => {
   const intruder = world.clientFor("sk-wrong");
-  for (const call of [intruder.batches.list(), intruder.files.list(), intruder.models.list()]) {
-    await refused(world, "AuthenticationError", "invalid_api_key", null, call);
+  for (const things of [intruder.batches, intruder.files, intruder.models]) {
+    await refused(world, "AuthenticationError", "invalid_api_key", null, things.list());
   }
 });
 
