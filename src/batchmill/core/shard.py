@@ -21,7 +21,7 @@ import structlog
 from batchmill.clock import Clock
 from batchmill.core.collect import Collector
 from batchmill.core.dispatch import Dispatcher, write_outcome
-from batchmill.core.lines import model_of, spans
+from batchmill.core.lines import Span, model_of, spans
 from batchmill.core.models import Catalogue
 from batchmill.core.order import ShardOrder
 from batchmill.core.reading import custom_ids, read_shard
@@ -33,7 +33,6 @@ from batchmill.model import (
     Dialect,
     Ending,
     Fate,
-    Job,
     LineError,
     Outcome,
     Verdict,
@@ -153,7 +152,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
 
 
 def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
-    served = _served(shard.job, catalogue)
+    served = _served(shard, catalogue)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     return [
@@ -163,7 +162,7 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.local,
             span.start,
             span.end,
-            served(shard.data[span.start : span.end]),
+            served(span),
             prefixes[span.local],
         )
         for span in spans(shard.data, shard.lease.shard)
@@ -171,13 +170,14 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
     ]
 
 
-def _served(job: Job, catalogue: Catalogue) -> Callable[[bytes], str]:
+def _served(shard: OpenShard, catalogue: Catalogue) -> Callable[[Span], str]:
     """The name to send for a line: of its job's model, or of its own where lines have theirs."""
-    asked = job.model or ""
+    asked = shard.job.model or ""
+    if shard.job.dialect is not Dialect.OPENAI:
+        of_all = catalogue.served_name(asked)
+        return lambda _: of_all
     served = lru_cache(maxsize=64)(catalogue.served_name)
-    if job.dialect is not Dialect.OPENAI:
-        return lambda _: served(asked)
-    return lambda raw: served(model_of(raw) or asked)
+    return lambda span: served(model_of(shard.data[span.start : span.end]) or asked)
 
 
 def _refuse_bad(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> None:
