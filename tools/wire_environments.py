@@ -54,7 +54,9 @@ def node(name: str) -> Path:
             home.mkdir(parents=True)
             for part in (lock, lock.with_name("package.json")):
                 shutil.copy(part, home)
-            _run("npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(home))
+            _run(
+                "npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(home.resolve())
+            )
     return home
 
 

@@ -159,9 +159,13 @@ class Job:
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
     window: str = "24h"
+    keep_results_seconds: int | None = None
+    """How long its result files last, where its user said so."""
     ending: Ending | None = None
     paused: bool = False
     hidden: bool = False
+    queued_at: float | None = None
+    """When validation had found it good."""
     started_at: float | None = None
     finalizing_at: float | None = None
     cancelling_at: float | None = None

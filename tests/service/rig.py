@@ -21,10 +21,11 @@ from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
 from batchmill.deliveries import WebhookEndpoint
 from batchmill.dialects import ROUTERS
-from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
+    NO_USAGE,
     Fate,
     JobId,
     Kind,
@@ -39,6 +40,7 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
+    Usage,
 )
 from batchmill.ports import Plan, Want
 from batchmill.web.api import ApiRules, KeyMode, create_api
@@ -101,6 +103,15 @@ class Rig:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
+    async def batch(self, content: bytes | None = None, **fields: Any) -> Any:
+        """A batch of OpenAI's over these lines, or over the file that the fields name."""
+        if content is not None:
+            fields["input_file_id"] = (await self.upload(content))["id"]
+        asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **fields}
+        reply = await self.call("POST", "/v1/batches", json=asked)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
     async def key(self, tenant: str, key: str) -> dict[str, str]:
         """Make an API key and the header that carries it."""
         await self.ledger.create_key(TenantId(tenant), key_digest(key), key[-4:])
@@ -132,10 +143,10 @@ class Rig:
         await self.ledger.plan(lease, Plan(tuple(shards), first))
         return lease.job
 
-    async def validate(self, owner: Owner) -> None:
+    async def validate(self, owner: Owner, **limits: int) -> None:
         """Validate the next job as a worker does."""
         lease, job = await self._chore(owner, Kind.VALIDATE)
-        rules = LineRules(can_serve=self.catalogue.can_serve)
+        rules = LineRules(can_serve=self.catalogue.can_serve, **limits)
         await Chores(self.ledger, self.blobs, rules, 0.0).run(lease, job)
 
     async def sweep(self) -> None:
@@ -148,11 +159,16 @@ class Rig:
         await self.ledger.refuse(lease, errors, total)
 
     async def run(
-        self, owner: Owner, answer: Callable[[int, dict[str, Any]], Outcome], *, shards: int = 1000
+        self,
+        owner: Owner,
+        answer: Callable[[int, dict[str, Any]], Outcome],
+        *,
+        shards: int = 1000,
+        usage: Usage = NO_USAGE,
     ) -> None:
-        """Answer every open line that can be claimed."""
+        """Answer every open line that can be claimed; each shard's answers took those tokens."""
         for lease in await self.ledger.claim_shards(owner, Want(limit=shards)):
-            await self._run_shard(lease, answer)
+            await self._run_shard(lease, answer, usage)
 
     async def finalize(self, owner: Owner) -> None:
         lease, job = await self._chore(owner, Kind.FINALIZE)
@@ -179,7 +195,7 @@ class Rig:
             yield line
 
     async def _run_shard(
-        self, lease: ShardLease, answer: Callable[[int, dict[str, Any]], Outcome]
+        self, lease: ShardLease, answer: Callable[[int, dict[str, Any]], Outcome], usage: Usage
     ) -> None:
         shard, job = lease.shard, lease.job
         content = b"".join(
@@ -192,7 +208,7 @@ class Rig:
             line = json.loads(raw)
             number = shard.first_line + place
             outcome = answer(number, line)
-            text = MistralLines().result(
+            text = FORMATS[job.dialect].result(
                 job, number, json.dumps(line.get("custom_id")).encode(), outcome
             )
             stream = Stream.OUT if outcome.fate is Fate.SUCCEEDED else Stream.ERR
@@ -202,9 +218,8 @@ class Rig:
         name = part_name(job.id, shard.n, lease.lease.epoch, 0)
         await self.blobs.put_many([(name, part)])
         size = sum(map(len, part))
-        assert await self.ledger.commit([(lease.lease, Part(name, tuple(entries), size))]) == (
-            True,
-        )
+        published = Part(name, tuple(entries), size, usage)
+        assert await self.ledger.commit([(lease.lease, published)]) == (True,)
         segments = []
         for stream, lines in written.items():
             if lines:
@@ -224,6 +239,22 @@ def lines(count: int) -> bytes:
     return b"".join(
         json.dumps({"custom_id": f"c{n}", "body": BODY}).encode() + b"\n" for n in range(count)
     )
+
+
+def openai_lines(count: int, **body: Any) -> bytes:
+    """A good input file of OpenAI's."""
+    return b"".join(openai_line(f"c{n}", **body) for n in range(count))
+
+
+def openai_line(custom_id: str, **body: Any) -> bytes:
+    """A good line of OpenAI's."""
+    line = {
+        "custom_id": custom_id,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "small", **BODY, **body},
+    }
+    return json.dumps(line).encode() + b"\n"
 
 
 @asynccontextmanager

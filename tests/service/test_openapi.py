@@ -61,6 +61,7 @@ async def _serve(
         REAL["upload_id"] = (await rig.call("POST", "/v1/uploads", json=asked)).json()["id"]
         REAL["job_id"] = (await rig.create(requests=[{"body": BODY}]))["id"]
         await rig.finish(answered)
+        REAL["batch_id"] = REAL["job_id"]
         REAL["model_id"] = "small"
         assert rig.app is not None
         config = uvicorn.Config(

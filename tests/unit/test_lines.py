@@ -14,6 +14,7 @@ from batchmill.core.lines import (
     Block,
     LineCounter,
     Splitter,
+    model_of,
     open_line,
     spans,
     with_model,
@@ -211,3 +212,19 @@ def test_a_model_of_any_name_can_be_set(body: dict[str, object], model: str) -> 
     changed = json.loads(with_model(raw, model))
     assert changed == {**body, "model": model}
     assert [key for key in changed if key != "model"] == [key for key in body if key != "model"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "model"),
+    [
+        (b'{"custom_id":"a","body":{"model":"m"}}', "m"),
+        (b'{"body":{"messages":[{"model":"x"}],"model":"m\\u00e9"},"model":"y"}', "mé"),
+        (b'{"body":{"input":"\\ud83d","model":"m"}}', "m"),
+        (b'{"body":{}}', None),
+        (b'{"body":{"model":1}}', None),
+        (b'{"body":{"model":"m"}', None),
+        (b'{"body":' + b"[" * 100_000, None),
+    ],
+)
+def test_a_lines_own_model_is_read_from_its_body(raw: bytes, model: str | None) -> None:
+    assert model_of(raw) == model

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.serving import Serve
@@ -18,6 +20,7 @@ from tools import wire_environments
 
 Problems = dict[str, str | None]
 _MOST_SECONDS = 110
+CROWD = 250
 
 
 class Clients:
@@ -34,12 +37,26 @@ class Clients:
             self._problems[release.name] = self._run(release, _command(release))
         return self._problems[release.name]
 
+    @cached_property
+    def _crowded_key(self) -> str:
+        """The key of a tenant that has 250 batches; none of them has lines."""
+        key = make_key(self._serve.data, "crowded")
+        fields = {"endpoint": "/v1/embeddings", "completion_window": "24h", "input_file_id": "x"}
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{self._serve.port}", headers=headers
+        ) as http:
+            for _ in range(CROWD):
+                http.post("/v1/batches", json=fields).raise_for_status()
+        return key
+
     def _run(self, release: Release, command: list[str]) -> Problems:
         where = {
             "url": f"http://127.0.0.1:{self._serve.port}",
             "key": make_key(self._serve.data, release.name),
             "colleague_key": make_key(self._serve.data, release.name),
             "stranger_key": self._stranger_key,
+            "crowded_key": self._crowded_key if release.sdk.package == "openai" else "",
             "model": "sim",
             "operations": release.operations,
         }
@@ -57,7 +74,7 @@ class Clients:
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     data = tmp_path_factory.mktemp("wire") / "data"
     stranger_key = make_key(data, "stranger")
-    serve = Serve(data, "--engine", "sim").start()
+    serve = Serve(data, "--engine", "sim:models=sim|org/sim").start()
     try:
         yield Clients(serve, stranger_key)
     finally:
@@ -67,10 +84,10 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
 @pytest.fixture
 def problems(release: Release, clients: Clients) -> Problems:
     """What the operations of the test's release met; runs them when they did not run yet."""
-    if release.runs_on_node:
+    if release.sdk.runs_on_node:
         for program in ("node", "npm"):
             if shutil.which(program) is None:
-                missing(f"{program} is missing: the TypeScript SDK is not tested")
+                missing(f"{program} is missing: the SDKs for it are not tested")
     return clients.problems(release)
 
 
@@ -90,10 +107,10 @@ def missing(message: str) -> None:
 
 
 def _command(release: Release) -> list[str]:
-    if release.runs_on_node:
+    if release.sdk.runs_on_node:
         home = wire_environments.node(release.name)
-        return ["node", str(CLIENTS / "mistral_ts.mjs"), str(home)]
-    return [str(wire_environments.python(release.name)), str(CLIENTS / "mistral_py.py")]
+        return ["node", str(CLIENTS / release.sdk.program), str(home)]
+    return [str(wire_environments.python(release.name)), str(CLIENTS / release.sdk.program)]
 
 
 def _talk(command: list[str], orders: str) -> tuple[str, str]:
@@ -112,6 +129,6 @@ def _talk(command: list[str], orders: str) -> tuple[str, str]:
 
 def _environment() -> dict[str, str]:
     """Ours without keys and proxies that an SDK would take up, and without our own modules."""
-    taken_up = ("MISTRAL_", "PYTHONPATH", "BATCHMILL_")
+    taken_up = ("MISTRAL_", "OPENAI_", "PYTHONPATH", "BATCHMILL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(taken_up)}
     return kept | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}

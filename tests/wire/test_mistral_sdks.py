@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wire.releases import Release, releases
-
-CASES = [
-    pytest.param(
-        release,
-        operation,
-        id=f"{release.name}-{operation}",
-        marks=pytest.mark.xdist_group(release.name),
-    )
-    for release in releases()
-    for operation in release.operations
-]
+from tests.wire.releases import Release, cases
 
 
-@pytest.mark.parametrize(("release", "operation"), CASES)
+@pytest.mark.parametrize(("release", "operation"), cases("mistral"))
 def test_an_sdk_can_do_what_its_users_do(
     release: Release, operation: str, problems: dict[str, str | None]
 ) -> None:

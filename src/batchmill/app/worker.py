@@ -16,12 +16,11 @@ from batchmill.clock import SystemClock
 from batchmill.config import Settings
 from batchmill.core.lines import LineRules
 from batchmill.core.worker import Stores, Worker, WorkerRules
-from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.dialects.formats import FORMATS
 from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import Timing
-from batchmill.model import Dialect
 from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
 from batchmill.webhooks.post import Poster
@@ -42,7 +41,7 @@ async def run_worker(orders: Orders) -> None:
             Stores(ledger, open_blobs(settings), lambda: open_ledger(settings)),
             [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
             settings.models,
-            {Dialect.MISTRAL: MistralLines()},
+            FORMATS,
             LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
             clock,
             rules_of(settings),

@@ -15,7 +15,7 @@ import structlog
 
 from batchmill.clock import new_id
 from batchmill.core.lines import LineRules
-from batchmill.core.validate import validate
+from batchmill.core.validate import no_such_input, validate
 from batchmill.errors import BlobMissing
 from batchmill.model import BlobName, FileId, Job, Kind, Lease, LineError
 from batchmill.ports import Blobs, Ledger
@@ -58,6 +58,9 @@ class Chores:
 
     async def _validate(self, lease: Lease, job: Job) -> None:
         inputs = await self.ledger.job_inputs(job.id)
+        if not inputs:
+            await self.ledger.refuse(lease, [no_such_input(job)], 1)
+            return
         try:
             plan = await validate(job, inputs, self.blobs, self.rules)
         except BlobMissing as error:

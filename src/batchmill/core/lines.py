@@ -253,11 +253,20 @@ class _Opened(Struct, gc=False):
     body: Raw
 
 
+class _Asked(Struct, gc=False):
+    model: str | None = None
+
+
+class _Asking(Struct, gc=False):
+    body: _Asked
+
+
 class _Named(Struct, gc=False):
     model: Raw | UnsetType = UNSET
 
 
 _OPENED = msgspec.json.Decoder(_Opened)
+_ASKING = msgspec.json.Decoder(_Asking)
 _NAMED = msgspec.json.Decoder(_Named)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _written = lru_cache(maxsize=256)(json_string)
@@ -277,6 +286,16 @@ def open_line(raw: bytes) -> tuple[bytes, bytes]:
         raise ValueError("nested too deeply") from error
     custom_id = bytes(line.custom_id)
     return custom_id if custom_id.isascii() else ascii_line(custom_id), bytes(line.body)
+
+
+def model_of(raw: bytes) -> str | None:
+    """The model that the body of a valid line names, if it does and can be read."""
+    for text in (raw, without_lone_surrogates(raw)):
+        try:
+            return _ASKING.decode(text).body.model
+        except (ValueError, RecursionError):
+            continue
+    return None
 
 
 def with_model(body: bytes, model: str) -> bytes:

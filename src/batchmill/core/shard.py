@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import structlog
 
 from batchmill.clock import Clock
 from batchmill.core.collect import Collector
 from batchmill.core.dispatch import Dispatcher, write_outcome
-from batchmill.core.lines import spans
+from batchmill.core.lines import Span, model_of, spans
 from batchmill.core.models import Catalogue
 from batchmill.core.order import ShardOrder
 from batchmill.core.reading import custom_ids, read_shard
@@ -29,6 +30,7 @@ from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import BlobMissing, BlobsUnavailable, LedgerUnavailable
 from batchmill.model import (
     Answer,
+    Dialect,
     Ending,
     Fate,
     LineError,
@@ -150,8 +152,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
 
 
 def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
-    asked = shard.job.model or ""
-    served = catalogue.served_name(asked)
+    served = _served(shard, catalogue)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     return [
@@ -161,12 +162,22 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.local,
             span.start,
             span.end,
-            served,
+            served(span),
             prefixes[span.local],
         )
         for span in spans(shard.data, shard.lease.shard)
         if not shard.settled[span.local]
     ]
+
+
+def _served(shard: OpenShard, catalogue: Catalogue) -> Callable[[Span], str]:
+    """The name to send for a line: of its job's model, or of its own where lines have theirs."""
+    asked = shard.job.model or ""
+    if shard.job.dialect is not Dialect.OPENAI:
+        of_all = catalogue.served_name(asked)
+        return lambda _: of_all
+    served = lru_cache(maxsize=64)(catalogue.served_name)
+    return lambda span: served(model_of(shard.data[span.start : span.end]) or asked)
 
 
 def _refuse_bad(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import structlog
+
 from batchmill.clock import new_id
 from batchmill.core.models import Catalogue
 from batchmill.core.names import input_name
@@ -32,6 +34,8 @@ from batchmill.model import (
 )
 from batchmill.once import Once
 from batchmill.ports import Blobs, Ledger
+
+log = structlog.get_logger()
 
 BATCH_PURPOSE = "batch"
 ENDPOINTS = (
@@ -95,6 +99,7 @@ class Order:
     on_invalid: OnInvalid = OnInvalid.FAIL
     once: Once | None = None
     webhook_url: str | None = None
+    keep_results_seconds: int | None = None
 
 
 def window_seconds(text: str) -> int | None:
@@ -170,22 +175,42 @@ async def refuse_when_full(blobs: Blobs, low_disk_bytes: int, coming_bytes: int)
         )
 
 
+async def submit_for_validation(ledger: Ledger, order: Order) -> Job:
+    """Record a job over one input file whose faults, its absence included, validation is to tell.
+    An order that came before gives the job that it made.
+
+    Raises `InvalidInput` for a file of another purpose, `Conflict` for a key with another body,
+    and whatever the ledger raises.
+    """
+    if order.once is not None and (made := await ledger.made_by(order.once)) is not None:
+        return made
+    [asked] = order.input_files
+    file = await ledger.file(order.tenant, asked)
+    if file is not None:
+        inputs = (_as_input(file, "input_file_id"),)
+        try:
+            return await ledger.create_job(_new_job(order, inputs), inputs, None, order.once)
+        except StateConflict:
+            log.info("input_deleted_meanwhile", file=asked)
+    return await ledger.create_job(_new_job(order, ()), (), None, order.once)
+
+
 async def _find_inputs(ledger: Ledger, limits: Limits, order: Order) -> tuple[JobInput, ...]:
     inputs: list[JobInput] = []
     for place, file_id in enumerate(order.input_files):
         file = await ledger.file(order.tenant, file_id)
         if file is None:
             raise NotFound(f"No such File object: {file_id}", param=f"input_files.{place}")
-        inputs.append(_as_input(file, place))
+        inputs.append(_as_input(file, f"input_files.{place}"))
     _refuse_too_many(sum(each.lines for each in inputs), limits.job_lines, "input_files")
     return tuple(inputs)
 
 
-def _as_input(file: File, place: int) -> JobInput:
+def _as_input(file: File, param: str) -> JobInput:
     if file.blob is None or file.lines is None or file.purpose != BATCH_PURPOSE:
         raise InvalidInput(
             f"File {file.id} has the purpose '{file.purpose}'; upload it with purpose 'batch'.",
-            param=f"input_files.{place}",
+            param=param,
             code="invalid_purpose",
         )
     return JobInput(file.id, file.filename, file.blob, file.size_bytes, file.lines)
@@ -270,10 +295,11 @@ def _new_job(order: Order, inputs: Sequence[JobInput]) -> Job:
         model=order.model,
         agent_id=order.agent_id,
         metadata=order.metadata,
-        input_files=tuple(each.file for each in inputs),
+        input_files=tuple(each.file for each in inputs) or order.input_files,
         inline=bool(order.requests),
         priority=order.priority,
         on_invalid=order.on_invalid,
         window=order.window,
         webhook_url=order.webhook_url,
+        keep_results_seconds=order.keep_results_seconds,
     )

@@ -63,6 +63,13 @@ async def validate(job: Job, inputs: Sequence[JobInput], blobs: Blobs, rules: Li
     )
 
 
+def no_such_input(job: Job) -> LineError:
+    """What is wrong with a job whose input file was never there for its tenant."""
+    asked = ", ".join(job.input_files)
+    message = f"Cannot find file {asked}, or this API key has no access to it."
+    return LineError("invalid_request", message, param="file_id")
+
+
 async def _read(source: JobInput, reading: Reading, blobs: Blobs) -> None:
     size_bytes = 0
     async for chunk in blobs.read(source.blob):

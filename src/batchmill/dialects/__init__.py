@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from batchmill.dialects import deliveries, files, models, uploads
 from batchmill.dialects.mistral import routes as mistral
+from batchmill.dialects.openai import routes as openai
 
-ROUTERS = (files.router, uploads.router, models.router, deliveries.router, mistral.router)
+ROUTERS = (
+    files.router,
+    uploads.router,
+    models.router,
+    mistral.router,
+    openai.router,
+    deliveries.router,
+)
 """Every vendor's routes, for `web.api.create_api`."""

@@ -35,9 +35,14 @@ def job_id(text: str) -> JobId:
     return JobId(found)
 
 
+def batch_id(job: JobId) -> str:
+    """What OpenAI's routes call that job."""
+    return f"batch_{job.replace('-', '')}"
+
+
 def no_such_file(text: str, param: str = "id") -> NotFound:
     """The error for a file that does not exist for its asker."""
-    return NotFound(f"No such File object: {text[:100]}", param=param, code="not_found")
+    return NotFound(f"No such File object: {text[:100]}", param=param)
 
 
 def no_such_job(text: str) -> NotFound:

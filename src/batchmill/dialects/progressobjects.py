@@ -54,7 +54,7 @@ class Watch:
     async def over(cls, services: Services, *jobs: Job) -> Watch:
         """A watch over these jobs; finished ones need nobody's word."""
         if all(job.state in TERMINAL for job in jobs):
-            return cls((), Catalogue(), 0.0)
+            return FINISHED
         ledger = services.ledger
         return cls(
             await ledger.workers(),
@@ -67,3 +67,7 @@ class Watch:
         """That job's progress as of now."""
         said = progress(job, self._workers, self._catalogue, self._now, has_room=self._has_room)
         return ProgressObject(**asdict(said))
+
+
+FINISHED = Watch((), Catalogue(), 0.0)
+"""Over finished jobs, of which nobody has anything to say."""

@@ -156,8 +156,7 @@ def _end(
     names: Names,
     sides: list[tuple[int, int]],
 ) -> None:
-    keep = tx.rules.result_retention_seconds
-    until = tx.at.wall + keep if keep else None
+    until = _kept_until(tx, row)
     made: list[FileId | None] = []
     for new, name, stream, (size, lines) in zip(ids, names, Stream, sides, strict=True):
         made.append(new if lines else None)
@@ -176,6 +175,13 @@ def _end(
     if not tx.run(ended.values(values)):
         raise StateConflict(f"job {row.id} is {row.state} and cannot become {to}")
     record_event(tx, row, Ending(to.value))
+
+
+def _kept_until(tx: Transaction, row: Row) -> float | None:
+    """When the result files of a job that ends now may go: as it asked, but no later than all."""
+    asked, most = row.keep_results_seconds, tx.rules.result_retention_seconds
+    keep = min(asked or most, most or asked or 0)
+    return tx.at.wall + keep if keep else None
 
 
 def _result_file(

@@ -51,7 +51,7 @@ def _queue(tx: Transaction, row: Row, found: Plan) -> None:
     }
     tx.run(sa.update(job).where(job.c.id == row.id).values(values))
     queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
-    tx.run(queued.values(state=JobState.QUEUED.value))
+    tx.run(queued.values(state=JobState.QUEUED.value, queued_at=tx.at.wall))
     if not found.shards:
         begin_finalizing(tx, row.id)
 

@@ -143,6 +143,8 @@ job = sa.Table(
     _maybe("stopped_boot", sa.Text),
     _maybe("prune_at", sa.Double),
     _maybe("webhook_url", sa.Text),
+    _maybe("queued_at", sa.Double),
+    _maybe("keep_results_seconds", sa.BigInteger),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),

@@ -88,10 +88,7 @@ async def _caller(
         return Caller(DEFAULT_TENANT)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorized(
-            "This server needs an API key: send `Authorization: Bearer <key>`.",
-            code="missing_api_key",
-        )
+        raise Unauthorized("This server needs an API key: send `Authorization: Bearer <key>`.")
     record = await ring.find(key.strip())
     if record is None:
         raise Unauthorized(

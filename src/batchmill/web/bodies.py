@@ -73,10 +73,11 @@ def refuse_encoded(request: Request) -> None:
 
 @asynccontextmanager
 async def json_object(
-    request: Request, services: Services, *, bulky: str
+    request: Request, services: Services, *, bulky: str | None = None
 ) -> AsyncIterator[JsonObject]:
     """The JSON object that the request carries; let go of it when the block ends, since only a
-    few large ones may be held at once. `bulky` names the key whose value may be large.
+    few large ones may be held at once. `bulky` names the key whose value may be large,
+    if there is one.
 
     Raises `TooLarge`, or `InvalidInput` for what is no JSON, no object, or has a key twice.
     """
@@ -107,7 +108,7 @@ async def _read(
     return b"".join(pieces)
 
 
-def _parse(body: bytes, bulky: str, digest: bytes) -> JsonObject:
+def _parse(body: bytes, bulky: str | None, digest: bytes) -> JsonObject:
     if not body.strip():
         raise _malformed("The body is empty; send a JSON object.")
     if not is_utf8(body):
@@ -115,7 +116,9 @@ def _parse(body: bytes, bulky: str, digest: bytes) -> JsonObject:
     try:
         raw = _TOP.decode(body)
         values = json.loads(
-            _skeleton(body, raw.get(bulky)), object_pairs_hook=_unique, parse_constant=_no_constant
+            _skeleton(body, raw.get(bulky) if bulky else None),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
         )
     except RecursionError as e:
         raise _malformed("The body is nested too deeply.") from e

@@ -1,7 +1,8 @@
 """Every error reply: one body that both vendors' SDKs read.
 
 `{"object":"error","message","type","param","code","error":{the same four}}`, a `line` where an
-uploaded file is at fault, and a `detail` list (as FastAPI writes it) for 422.
+uploaded file is at fault, and a `detail` list (as FastAPI writes it) for 422. Mistral reads the
+outer four and OpenAI the inner; they differ only in the type of a 401.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def error_reply(
 ) -> Response:
     """The reply for an error that the caller describes."""
     facts = {"message": message, "type": _type(status), "param": param, "code": code}
-    body: dict[str, Any] = {"object": "error", **facts, "error": facts}
+    inner = {**facts, "type": "invalid_request_error"} if status == 401 else facts
+    body: dict[str, Any] = {"object": "error", **facts, "error": inner}
     if line is not None:
         body["line"] = line
     if details:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchmill.core.submit import Order
 from batchmill.errors import InvalidInput
 from batchmill.web.services import Services
 from batchmill.webhooks.target import Refused
@@ -9,10 +10,12 @@ from batchmill.webhooks.target import Refused
 PARAM = "webhook_url"
 
 
-async def require_webhook(services: Services, url: str | None) -> None:
-    """Raise `InvalidInput` (400) unless the URL may be called and what is sent can be signed.
-    None asks for nothing. Call it before the job is made."""
-    if url is None:
+async def require_webhook(services: Services, order: Order) -> None:
+    """Raise `InvalidInput` (400) unless its `webhook_url` may be called and what is sent can be
+    signed. None asks for nothing, and neither does an order whose job was made before. Call it
+    before the job is made."""
+    url = order.webhook_url
+    if url is None or (order.once is not None and await services.ledger.made_by(order.once)):
         return
     if services.webhooks is None:
         raise InvalidInput(

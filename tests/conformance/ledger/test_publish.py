@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from batchmill.clock import ManualClock
 from batchmill.errors import LeaseLost, StateConflict
 from batchmill.model import (
     BlobName,
@@ -318,3 +320,28 @@ async def test_another_tenants_results_are_not_there(world: World) -> None:
     job = await world.run(await world.queue([4], TenantId("a")))
     assert await world.ledger.file(TenantId("b"), job.output_file) is None
     assert await world.ledger.file(TenantId("a"), job.output_file) is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "kept"),
+    [(3600, 7200.0, 3600), (7200, 3600.0, 3600), (3600, 0, 3600), (None, 3600.0, 3600)],
+)
+async def test_results_stay_as_long_as_their_job_asked_but_no_longer_than_all(
+    clock: ManualClock, open_ledger: Any, asked: int | None, most: float, kept: float
+) -> None:
+    world = World(await open_ledger(result_retention_seconds=most), clock)
+    ended = await world.run(await world.queue((2,), keep_results_seconds=asked))
+    assert ended.output_file is not None
+    file = await world.ledger.file(ended.tenant, ended.output_file)
+    assert file is not None
+    assert file.expires_at == clock.wall() + kept
+
+
+async def test_a_job_knows_when_it_was_queued(world: World) -> None:
+    job = await world.create()
+    assert job.queued_at is None
+    world.clock.advance(5)
+    queued = await world.validate(job)
+    world.clock.advance(5)
+    await world.claim()
+    assert (await world.seen(job)).queued_at == queued.queued_at == job.created_at + 5

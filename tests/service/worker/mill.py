@@ -17,7 +17,7 @@ from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
 from batchmill.core.plan import ShardSize
 from batchmill.core.worker import Stores, Worker, WorkerRules
-from batchmill.dialects.mistral.lines import MistralLines
+from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineSpec, Timing
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
@@ -93,11 +93,14 @@ class Mill:
         tenant: TenantId = DEFAULT_TENANT,
         window: float = 3600.0,
         model: str = "m",
+        models: Sequence[str] = (),
         priority: int = 0,
     ) -> Job:
-        """A job of so many lines whose texts and custom_ids are `<tag>-<number>`."""
+        """A job of so many lines whose texts and custom_ids are `<tag>-<number>`. With `models`
+        it is one of OpenAI's, whose lines name these in turn."""
         texts = [text_of(tag, n) for n in range(lines)]
-        data = b"".join(_line(text) for text in texts)
+        own = [models[n % len(models)] if models else None for n in range(lines)]
+        data = b"".join(map(_line, texts, own))
         file = FileId(new_id())
         blob = BlobName(f"inputs/{file}")
         await self.blobs.put_many([(blob, [data])])
@@ -108,13 +111,13 @@ class Mill:
         new = Job(
             JobId(new_id()),
             tenant,
-            Dialect.MISTRAL,
+            Dialect.OPENAI if models else Dialect.MISTRAL,
             "/v1/chat/completions",
             JobState.VALIDATING,
             0.0,
             window,
             lines,
-            model=model,
+            model=None if models else model,
             priority=priority,
             input_files=(file,),
         )
@@ -149,7 +152,7 @@ class Mill:
             Stores(ledger, self.blobs, open_heart),  # type: ignore[arg-type]
             list(zip(specs, engines, strict=True)),
             {},
-            {Dialect.MISTRAL: MistralLines()},
+            FORMATS,
             LineRules(shard=ShardSize(lines=self.shard_lines)),
             SystemClock(),
             WorkerRules(self.timing, GroupRules(group_seconds), **rules),
@@ -325,9 +328,13 @@ def texts_of(tag: str, numbers: Sequence[int]) -> list[str]:
     return [text_of(tag, number) for number in numbers]
 
 
-def _line(text: str) -> bytes:
-    body = {"messages": [{"role": "user", "content": text}]}
-    return json.dumps({"custom_id": text, "body": body}).encode() + b"\n"
+def _line(text: str, model: str | None) -> bytes:
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}]}
+    line: dict[str, Any] = {"custom_id": text, "body": body}
+    if model is not None:
+        body["model"] = model
+        line |= {"method": "POST", "url": "/v1/chat/completions"}
+    return json.dumps(line).encode() + b"\n"
 
 
 def _number(row: Any) -> int:

@@ -66,3 +66,12 @@ async def test_no_more_calls_are_out_than_the_engine_takes(mill: Mill) -> None:
     await mill.start(engine, concurrency=3)
     await mill.ended(await mill.job(30))
     assert engine.most_in_flight <= 3
+
+
+async def test_each_line_of_openais_goes_to_an_engine_of_its_own_model(mill: Mill) -> None:
+    small, large = Engine(models=("small",)), Engine(models=("large",))
+    await mill.start(small, large)
+    job = await mill.ended(await mill.job(20, models=("small", "large")))
+    assert (job.state, job.succeeded, job.model) == (JobState.COMPLETED, 20, "small")
+    assert sorted(small.sent) == sorted(text_of("line", n) for n in range(0, 20, 2))
+    assert sorted(large.sent) == sorted(text_of("line", n) for n in range(1, 20, 2))

@@ -20,7 +20,8 @@ from mistral_python import (  # noqa: F401 - each import registers its operation
     models,
     refusals,
 )
-from mistral_python.harness import World, report
+from mistral_python.harness import World
+from operations import report
 
 if __name__ == "__main__":
     where = json.load(sys.stdin)

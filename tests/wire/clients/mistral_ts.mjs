@@ -4,7 +4,8 @@
 // those of mistral_py.py: one JSON object in, one JSON line for each operation out.
 
 import { readFileSync } from "node:fs";
-import { World, loadSdk, report } from "./mistral_node/harness.mjs";
+import { World, loadSdk } from "./mistral_node/harness.mjs";
+import { report } from "./operations.mjs";
 import "./mistral_node/files.mjs";
 import "./mistral_node/jobs.mjs";
 import "./mistral_node/listing.mjs";

@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from batchmill.core.submit import Order, window_seconds
+from batchmill.dialects.extensions import add_headers
 from batchmill.dialects.ids import file_id
 from batchmill.dialects.mistral.wire import CreateBatchJob
 from batchmill.jsontext import ascii_line, json_string
@@ -23,8 +24,6 @@ from batchmill.web.bodies import JsonObject
 from batchmill.web.errors import ErrorDetail, InvalidFields
 from batchmill.web.services import ApiRules
 
-EXTENSIONS = ("priority", "on_invalid", "window", "webhook_url")
-_HEADER = "x-batchmill-"
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MAX_DETAILS = 100
 
@@ -48,7 +47,7 @@ def read_order(
 ) -> Order:
     """What the request asks for. Raises `InvalidFields`, `NotFound`."""
     fields = {k: v for k, v in body.values.items() if v is not None and k != "requests"}
-    details = list(_add_headers(fields, headers))
+    details = list(add_headers(fields, headers))
     inline = _read_requests(body, rules.limits.inline_requests)
     details += inline.details
     try:
@@ -79,26 +78,6 @@ def read_order(
         on_invalid=OnInvalid(asked.on_invalid),
         webhook_url=asked.webhook_url,
     )
-
-
-def _add_headers(fields: dict[str, Any], headers: Mapping[str, str]) -> list[ErrorDetail]:
-    """Take extensions from the headers where the body does not have them."""
-    details = []
-    for name in EXTENSIONS:
-        text = headers.get(_HEADER + name) or headers.get(_HEADER + name.replace("_", "-"))
-        if text is None or name in fields:
-            continue
-        if name != "priority":
-            fields[name] = text
-        elif text.removeprefix("-").isdecimal() and len(text) < 10:
-            fields[name] = int(text)
-        else:
-            details.append(
-                ErrorDetail(
-                    type="int_parsing", loc=["header", _HEADER + name], msg="Must be a whole number"
-                )
-            )
-    return details
 
 
 def _contradictions(asked: CreateBatchJob, inline: _Inline, rules: ApiRules) -> list[ErrorDetail]:

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from batchmill.core.submit import submit
+from batchmill.dialects.extensions import PARAMETERS
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
-from batchmill.dialects.mistral.create import EXTENSIONS, read_order
+from batchmill.dialects.mistral.create import read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.outputs import reply_with_outputs
 from batchmill.dialects.mistral.wire import (
@@ -43,17 +44,7 @@ _CREATE: dict[str, Any] = {
         "required": True,
         "content": {"application/json": {"schema": CreateBatchJob.model_json_schema()}},
     },
-    "parameters": [
-        {
-            "name": f"x-batchmill-{name}",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "integer" if name == "priority" else "string"},
-            "description": f"The extension `{name}`, where the body does not have it",
-        }
-        for name in EXTENSIONS
-    ]
-    + [HEADER_PARAMETER],
+    "parameters": [*PARAMETERS, HEADER_PARAMETER],
 }
 
 
@@ -113,7 +104,7 @@ async def create_batch_job(request: Request, services: Wired, caller: CallerOf) 
         once, rules = once_of(request, body, caller), services.rules
         order = await asyncio.to_thread(read_order, body, request.headers, caller, rules)
         order = replace(order, once=once)
-        await require_webhook(services, order.webhook_url)
+        await require_webhook(services, order)
         catalogue = await services.catalogue()
         try:
             job = await submit(

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, Field, StringConstraints, WithJsonSchema
 
-from batchmill.core.submit import MAX_PRIORITY
+from batchmill.dialects.extensions import Extensions
 from batchmill.dialects.progressobjects import ProgressObject
 from batchmill.model import Job, JobState, LineError
 
@@ -69,14 +69,12 @@ _REQUESTS: dict[str, Any] = {
 }
 
 
-class CreateBatchJob(BaseModel):
+class CreateBatchJob(Extensions):
     """What creates a job: exactly one of `input_files` and `requests`, and a `model`.
 
     Null is the same as absent. `priority`, `on_invalid`, `window` and `webhook_url` are extensions,
     also taken as headers `x-batchmill-<key>`; `window` wins over `timeout_hours`.
     """
-
-    model_config = ConfigDict(strict=True, extra="ignore")
 
     endpoint: Name
     input_files: list[str] | None = None
@@ -88,12 +86,6 @@ class CreateBatchJob(BaseModel):
         dict[MetadataKey, MetadataValue] | None, Field(max_length=MAX_METADATA_PAIRS)
     ] = None
     timeout_hours: Annotated[int, Field(ge=1, le=168)] = 24
-    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
-    on_invalid: Literal["fail", "quarantine"] = "fail"
-    window: Annotated[str, Field(examples=["30m", "24h", "7d"])] | None = None
-    webhook_url: Annotated[
-        str | None, Field(description="Told of the job's end; https, and a public address")
-    ] = None
 
 
 class JobError(BaseModel):
@@ -152,7 +144,7 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         input_files=[] if job.inline else list(job.input_files),
         metadata=dict(job.metadata) or None,
         endpoint=job.endpoint,
-        model=job.model,
+        model=job.model if job.model is not None or job.agent_id is not None else "",
         agent_id=job.agent_id,
         output_file=job.output_file,
         error_file=job.error_file,

@@ -4,16 +4,11 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
+export { operation } from "../operations.mjs";
+
 export const LARGE = 600;
-const MAX_PROBLEM = 5000;
 const IN_FLIGHT = new Set(["QUEUED", "RUNNING", "CANCELLATION_REQUESTED"]);
 const AWKWARD = 'tear\u2028here\u2029or\u0085there \u{1f40b} naïve 数据 "quoted" \\ back';
-const operations = new Map();
-
-// Registers an operation under its name; `since` is the first release that has what it uses.
-export function operation(name, ...rest) {
-  operations.set(name, rest.at(-1));
-}
 
 // The SDK of that folder: 1.x is CommonJS, 2.x is ESM, and Node loads both.
 export async function loadSdk(home) {
@@ -22,21 +17,6 @@ export async function loadSdk(home) {
   const errors = name + (require(`${name}/package.json`).version < "2" ? "/models/errors/index.js" : "/models/errors");
   const [sdk, { SDKError }] = await Promise.all([name, errors].map((each) => import(require.resolve(each))));
   return { Mistral: sdk.Mistral, SDKError };
-}
-
-// Runs the wanted operations in order and prints how each went, one JSON line each.
-export async function report(world, wanted) {
-  for (const name of wanted) {
-    const begun = performance.now();
-    let problem = null;
-    try {
-      await operations.get(name)(world);
-    } catch (error) {
-      problem = `${error.stack ?? error}\ncause: ${error.cause?.stack ?? "none"}`.slice(0, MAX_PROBLEM);
-    }
-    const seconds = Math.round(performance.now() - begun) / 1000;
-    console.log(JSON.stringify({ operation: name, problem, seconds }));
-  }
 }
 
 // The server under test, as one user sees it.

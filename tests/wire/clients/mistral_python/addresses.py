@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mistral_python.harness import World, operation
+from mistral_python.harness import World
+from operations import operation
 
 
 @operation

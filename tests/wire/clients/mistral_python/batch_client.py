@@ -6,16 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mistral_python.harness import (
-    World,
-    chat,
-    custom_id,
-    operation,
-    refused,
-    refused_chat,
-    slow_chat,
-)
+from mistral_python.harness import World, chat, custom_id, refused, refused_chat, slow_chat
 from mistral_python.release import models
+from operations import operation
 
 
 def batch_client(world: World, client: Any) -> Any:

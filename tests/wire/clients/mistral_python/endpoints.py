@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mistral_python.harness import World, operation
+from mistral_python.harness import World
+from operations import operation
 
 TALK = [{"role": "user", "content": "good or bad?"}]
 

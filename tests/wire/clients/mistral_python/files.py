@@ -9,7 +9,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from mistral_python.harness import LARGE, World, chat, custom_id, is_uuid, operation, refused
+from mistral_python.harness import LARGE, World, chat, custom_id, is_uuid, refused
+from operations import operation
 
 
 @operation

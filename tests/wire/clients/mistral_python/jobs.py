@@ -13,11 +13,11 @@ from mistral_python.harness import (
     constant,
     custom_id,
     is_uuid,
-    operation,
     refused,
     refused_chat,
     slow_chat,
 )
+from operations import operation
 
 
 @operation

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from mistral_python.harness import World, chat, constant, operation, slow_chat
+from mistral_python.harness import World, chat, constant, slow_chat
+from operations import operation
 
 
 @operation

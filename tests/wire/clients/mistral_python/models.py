@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mistral_python.harness import World, constant, operation, refused
+from mistral_python.harness import World, constant, refused
+from operations import operation
 
 
 @operation

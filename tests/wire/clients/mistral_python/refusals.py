@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from mistral_python.harness import World, chat, chat_body, operation, refused, slow_chat
+from mistral_python.harness import World, chat, chat_body, refused, slow_chat
+from operations import operation
 
 
 @operation
