@@ -179,6 +179,11 @@ class Ledger(Protocol):
         """Pause or resume a job that is queued or running; any other stays as it is. Returns
         the job as it then is, None if there is none."""
 
+    async def extend(self, tenant: TenantId, job: JobId, window: str, seconds: float) -> Job | None:
+        """Give a job that has not stopped a longer window of so many seconds from its creation;
+        one that would end sooner than now or than the present one changes nothing. Returns the
+        job as it then is, None if there is none."""
+
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
         none, or it was deleted before."""

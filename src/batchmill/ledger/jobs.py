@@ -95,6 +95,20 @@ def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) ->
     return find(tx, tenant, id)
 
 
+def extend(tx: Transaction, tenant: TenantId, id: JobId, window: str, seconds: float) -> Job | None:
+    """Move the end of a job's window further away; the job as it then is."""
+    until = job.c.created_at + seconds
+    mine = sa.update(job).where(
+        job.c.id == id,
+        *_seen_by(tenant),
+        job.c.state.in_((JobState.VALIDATING.value, *_PAUSABLE)),
+        job.c.deadline < until,
+        until > tx.at.wall,
+    )
+    tx.run(mine.values(deadline=until, window=window))
+    return find(tx, tenant, id)
+
+
 def _require_files(tx: Transaction, tenant: TenantId, wanted: Sequence[JobInput]) -> None:
     ids = {source.file for source in wanted}
     query = sa.select(file.c.id).where(

@@ -116,6 +116,9 @@ class SqlLedger:
     async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - the port's
         return await self._store.write(lambda tx: jobs.set_paused(tx, tenant, job, paused=paused))
 
+    async def extend(self, tenant: TenantId, job: JobId, window: str, seconds: float) -> Job | None:
+        return await self._store.write(lambda tx: jobs.extend(tx, tenant, job, window, seconds))
+
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         return await self._store.write(lambda tx: jobs.hide(tx, tenant, job))
 

@@ -127,6 +127,7 @@ class BatchJob(BaseModel):
     window: str
     priority: int
     on_invalid: str
+    paused: bool
     progress: ProgressObject
 
 
@@ -166,6 +167,7 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         window=job.window,
         priority=job.priority,
         on_invalid=job.on_invalid.value,
+        paused=job.paused,
         progress=progress,
     )
 
