@@ -14,6 +14,8 @@ from typing import NewType
 
 from msgspec import Struct
 
+from batchmill.failures import NO_FAILURES, Failures, FailureTally
+
 JobId = NewType("JobId", str)
 FileId = NewType("FileId", str)
 TenantId = NewType("TenantId", str)
@@ -170,6 +172,9 @@ class Job:
     usage: Usage = NO_USAGE
     errors: tuple[LineError, ...] = ()
     errors_total: int = 0
+    failures: FailureTally = NO_FAILURES
+    retry_of: JobId | None = None
+    retried_by: JobId | None = None
     output_file: FileId | None = None
     error_file: FileId | None = None
 
@@ -267,8 +272,7 @@ class Shard:
 
 
 class PartEntry(Struct, frozen=True, gc=False):
-    """Where the outcome of one line lies in a part or segment; `line` counts from the shard's
-    first line."""
+    """Where one line's outcome lies in a part or segment; `line` counts from the shard's first."""
 
     line: int
     offset: int
@@ -286,6 +290,7 @@ class Part:
     entries: tuple[PartEntry, ...]
     size_bytes: int
     usage: Usage = NO_USAGE
+    failures: tuple[Failures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ async def test_a_job_from_files_runs_to_its_end_with_its_results(rig: Rig) -> No
         "priority": 0,
         "on_invalid": "fail",
         "paused": False,
+        "error_summary": [],
         "progress": job["progress"],
     }
     assert rig.woken == 1

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from batchmill.clock import Clock, jitter
+from batchmill.core.failing import Failure, grouped
 from batchmill.core.names import part_name
 from batchmill.core.retry import backoff
 from batchmill.core.work import OpenShard
@@ -51,6 +52,7 @@ class Batchlet:
     size_bytes: int = 0
     held_bytes: int = 0
     usage: Usage = Usage()
+    failures: list[Failure] = field(default_factory=list)
 
 
 Group = dict[OpenShard, Batchlet]
@@ -110,6 +112,10 @@ class Collector:
         self._dirty.set()
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
+
+    def add_failure(self, shard: OpenShard, failure: Failure) -> None:
+        """Note why the line that was added last did not succeed."""
+        self._group[shard].failures.append(failure)
 
     def hurry(self) -> None:
         """Somebody waits for the group: write it as soon as the last one is done."""
@@ -173,4 +179,4 @@ def _part(shard: OpenShard, mine: Batchlet) -> Part:
     lease = shard.lease.lease
     name: BlobName = part_name(lease.job, lease.n, lease.epoch, shard.parts_written)
     shard.parts_written += 1
-    return Part(name, tuple(mine.entries), mine.size_bytes, mine.usage)
+    return Part(name, tuple(mine.entries), mine.size_bytes, mine.usage, grouped(mine.failures))

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchmill.errors import StateConflict
+from batchmill.failures import Failures
 from batchmill.ledger.endings import Names, ResultIds, begin_finalizing
 from batchmill.ledger.endings import publish as publish_files
 from batchmill.ledger.jobs import present
@@ -19,6 +20,9 @@ from batchmill.ledger.rows import (
     bitmap,
     bitmap_bytes,
     pack_entries,
+    pack_failures,
+    text,
+    to_tally,
     usage_values,
 )
 from batchmill.ledger.schema import IS_LEASED, IS_RUN, job, part, segment, shard
@@ -150,6 +154,7 @@ def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
     for its in dict.fromkeys(progress.row.job_id for progress in changed):
         mine = [(p.row.n, each) for p in changed if p.row.job_id == its for each in p.parts]
         last = tx.value(_add_up(tx, its, [each for _, each in mine]))
+        _count_failures(tx, its, [found for _, each in mine for found in each.failures])
         first = last - len(mine) + 1
         rows += [_part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
     tx.each(sa.insert(part), rows)
@@ -169,6 +174,14 @@ def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
     values: dict[str, Any] = {name: job.c[name] + number for name, number in grown.items()}
     values["last_progress_at"] = tx.at.wall
     return sa.update(job).where(job.c.id == id).values(values).returning(job.c.sequence)
+
+
+def _count_failures(tx: Transaction, id: JobId, found: Sequence[Failures]) -> None:
+    """Add failed lines to the tally of their job, whose row is locked; most commits have none."""
+    if found:
+        tally = to_tally(tx.value(sa.select(job.c.failures).where(job.c.id == id)))
+        mine = sa.update(job).where(job.c.id == id)
+        tx.run(mine.values(failures=text(tally.plus(found))))
 
 
 def _require_complete(lease: Lease, row: Row, segments: Sequence[Segment]) -> None:
@@ -208,4 +221,5 @@ def _part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
         "size_bytes": each.size_bytes,
         "entries": pack_entries(each.entries),
         **usage_values(each.usage),
+        "failures": pack_failures(each.failures),
     }

@@ -142,12 +142,26 @@ job = sa.Table(
     _maybe("stopped_tick", sa.Double),
     _maybe("stopped_boot", sa.Text),
     _maybe("prune_at", sa.Double),
+    sa.Column("failures", sa.Text, nullable=False, server_default="{}"),
+    _maybe("retry_of", sa.Text),
+    _maybe("retried_by", sa.Text),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),
+    _partial("job_by_parent", "retry_of", only="retry_of IS NOT NULL"),
     sqlite_autoincrement=True,
 )
-"""`sequence` numbers the job's parts as they are published. `stopped_*` is when it stopped."""
+"""`sequence` numbers the job's parts as they are published. `stopped_*` is when it stopped.
+`failures` is a `FailureTally`; `retry_of` is a retry's parent, `retried_by` the newest child."""
+
+retry = sa.Table(
+    "retry",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("job.id"), primary_key=True),
+    _text("kinds"),
+    _maybe("lines", sa.LargeBinary),
+)
+"""What a child job sends again: lines that failed in one of these ways, or lines by number."""
 
 job_input = sa.Table(
     "job_input",
@@ -227,9 +241,12 @@ part = sa.Table(
     _count("output_tokens"),
     _count("cached_tokens"),
     _count("reasoning_tokens"),
+    _maybe("failures", sa.LargeBinary),
+    sa.Index("part_by_sequence", "job_id", "sequence"),
     _partial("part_spent", "job_id", only="state = 'spent'"),
 )
-"""`state`: live (its blob is read), spent (its shard is closed), dropped (its blob is gone)."""
+"""`state`: live (its blob is read), spent (its shard is closed), dropped (its blob is gone).
+`failures`: its failed lines by code, none where all succeeded."""
 
 IS_SPENT = part.c.state == sa.literal_column("'spent'")
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from batchmill.core.submit import MAX_PRIORITY
+from batchmill.dialects.errorsummaries import ErrorSummary, error_summary
 from batchmill.dialects.progressobjects import ProgressObject
 from batchmill.model import Job, JobState, LineError
 
@@ -41,6 +42,12 @@ STATUSES: Mapping[JobState, Status] = {
     JobState.CANCELLED: Status.CANCELLED,
 }
 
+
+ERROR_CODES: Mapping[str, str] = {
+    "batch_expired": "timeout_exceeded",
+    "batch_cancelled": "cancelled",
+}
+"""What Mistral's error lines call some of our codes (see `lines.py`)."""
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$", strict=True)
@@ -128,6 +135,7 @@ class BatchJob(BaseModel):
     priority: int
     on_invalid: str
     paused: bool
+    error_summary: list[ErrorSummary]
     progress: ProgressObject
 
 
@@ -168,6 +176,7 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         priority=job.priority,
         on_invalid=job.on_invalid.value,
         paused=job.paused,
+        error_summary=error_summary(job, ERROR_CODES),
         progress=progress,
     )
 
