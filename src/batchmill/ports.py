@@ -36,6 +36,7 @@ from batchmill.model import (
     Stream,
     TenantId,
 )
+from batchmill.results import ResultLedger
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Protocol):
+class Ledger(ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what

@@ -1,46 +1,30 @@
-"""Routes on a job that both dialects mount below their own jobs: pause, resume, extend.
+"""Routes on a job that both dialects mount below their own jobs: pause, resume, extend,
+results and progress.
 
 Each answers with the job object of the dialect that mounts them (`JobForm.render`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from batchmill.core.submit import window_seconds
+from batchmill.dialects import jobstreams
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
-from batchmill.dialects.progressobjects import ProgressObject, Watch
+from batchmill.dialects.jobforms import JobForm
 from batchmill.errors import Conflict, InvalidInput
 from batchmill.model import STOPPED, TERMINAL, Job, JobState
 from batchmill.web.auth import Caller, CallerOf
 from batchmill.web.bodies import json_object
 from batchmill.web.errors import ErrorDetail, InvalidFields, error_responses
-from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
 
 Fields = TypeVar("Fields", bound=BaseModel)
 _PAUSABLE = frozenset({JobState.QUEUED, JobState.RUNNING})
-
-
-@dataclass(frozen=True, slots=True)
-class JobForm:
-    """How a dialect shows a job: the model of its object, how one is made, and the status with
-    which it refuses a bad field."""
-
-    shown: type[BaseModel]
-    render: Callable[[Job, ProgressObject], BaseModel]
-    invalid_status: int
-
-    async def reply(self, services: Services, job: Job) -> Response:
-        """The job as it is now."""
-        watch = await Watch.over(services, job)
-        return json_reply(self.render(job, watch.progress_of(job)))
 
 
 class ExtendJob(BaseModel):
@@ -67,6 +51,12 @@ def job_routes(prefix: str, tag: str, form: JobForm) -> APIRouter:
         responses=error_responses(404, 408, 409, 413, 415),
         openapi_extra=body_of(ExtendJob),
     )(routes.extend)
+    router.get("/{job_id}/results", response_class=Response, responses=jobstreams.RESULTS)(
+        routes.results
+    )
+    router.get("/{job_id}/progress", response_class=Response, responses=jobstreams.PROGRESS)(
+        routes.progress
+    )
     return router
 
 
@@ -108,6 +98,40 @@ class JobRoutes:
                 "window", f"Must end after now and later than the present one of {job.window}."
             )
         return await self._form.reply(services, job)
+
+    async def results(
+        self,
+        request: Request,
+        job_id: str,
+        services: Wired,
+        caller: CallerOf,
+        after: Annotated[
+            str | None, Query(description="The `cursor` of the last line that was read")
+        ] = None,
+        follow: Annotated[bool | None, Query(description="Go on until the job has ended")] = None,
+        limit: Annotated[
+            int, Query(ge=1, le=jobstreams.NO_LIMIT, description="How many lines at most")
+        ] = jobstreams.NO_LIMIT,
+    ) -> Response:
+        """The result lines in the order in which they were made, as JSON lines, while the job
+        runs and afterwards. Each has a `cursor`: given back as `after`, it is the last one
+        before those that are answered, so that every line is read exactly once."""
+        job = await self._find(job_id, services, caller)
+        return await jobstreams.results(request, services, job, after, limit, follow=bool(follow))
+
+    async def progress(
+        self, request: Request, job_id: str, services: Wired, caller: CallerOf
+    ) -> Response:
+        """The job as server-sent events: `progress` for each change, at most once a second, and
+        `end` when it has ended."""
+        job = await self._find(job_id, services, caller)
+        return jobstreams.progress(request, services, job, self._form)
+
+    async def _find(self, text: str, services: Services, caller: Caller) -> Job:
+        job = await services.ledger.job(caller.tenant, id_of_job(text))
+        if job is None:
+            raise no_such_job(text)
+        return job
 
     async def _set_paused(
         self, text: str, services: Services, caller: Caller, *, paused: bool

@@ -18,6 +18,7 @@ from batchmill.ledger import (
     leases,
     plans,
     publish,
+    results,
     sweep,
 )
 from batchmill.ledger.opening import open_database
@@ -43,6 +44,7 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
+from batchmill.results import PublishedPart, ShardResults
 
 THIRTY_DAYS = 30 * 86_400.0
 
@@ -98,6 +100,12 @@ class SqlLedger:
 
     async def segments(self, job: JobId, stream: Stream) -> tuple[Segment, ...]:
         return await self._store.read(lambda tx: files.segments(tx, job, stream))
+
+    async def parts_since(self, job: JobId, sequence: int, limit: int) -> tuple[PublishedPart, ...]:
+        return await self._store.read(lambda tx: results.parts_since(tx, job, sequence, limit))
+
+    async def shard_results(self, job: JobId, ns: Sequence[int]) -> tuple[ShardResults, ...]:
+        return await self._store.read(lambda tx: results.shard_results(tx, job, ns))
 
     # jobs
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from batchmill.core.submit import refuse_when_full, submit
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
-from batchmill.dialects.jobroutes import JobForm
+from batchmill.dialects.jobforms import JobForm
 from batchmill.dialects.mistral.create import EXTENSIONS, read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.outputs import reply_with_outputs
