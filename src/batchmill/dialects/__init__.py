@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from batchmill.dialects import files, models
-from batchmill.dialects.jobroutes import job_routes
 from batchmill.dialects.mistral import routes as mistral
 
-ROUTERS = (
-    files.router,
-    models.router,
-    mistral.router,
-    job_routes(mistral.PREFIX, mistral.TAG, mistral.FORM),
-)
+ROUTERS = (files.router, models.router, mistral.router)
 """Every vendor's routes, for `web.api.create_api`."""

@@ -1,29 +1,29 @@
 """Routes on a job that both dialects mount below their own jobs: pause, resume, extend,
-results and progress.
+retry, results and progress.
 
 Each answers with the job object of the dialect that mounts them (`JobForm.render`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from batchmill.core.submit import window_seconds
 from batchmill.dialects import jobstreams
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
 from batchmill.dialects.jobforms import JobForm
-from batchmill.errors import Conflict, InvalidInput
+from batchmill.dialects.jobretries import RetryJob, retry
+from batchmill.errors import Conflict
 from batchmill.model import STOPPED, TERMINAL, Job, JobState
 from batchmill.web.auth import Caller, CallerOf
 from batchmill.web.bodies import json_object
-from batchmill.web.errors import ErrorDetail, InvalidFields, error_responses
+from batchmill.web.errors import error_responses
 from batchmill.web.services import Services, Wired
 
-Fields = TypeVar("Fields", bound=BaseModel)
 _PAUSABLE = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
@@ -37,9 +37,8 @@ class ExtendJob(BaseModel):
     )
 
 
-def job_routes(prefix: str, tag: str, form: JobForm) -> APIRouter:
-    """The routes below `prefix`, for jobs of that form."""
-    router = APIRouter(prefix=prefix, tags=[tag])
+def add_job_routes(router: APIRouter, form: JobForm) -> None:
+    """Add these routes to a dialect's own, for jobs of its form."""
     routes = JobRoutes(form)
     for path, route in (("pause", routes.pause), ("resume", routes.resume)):
         router.post(
@@ -51,13 +50,18 @@ def job_routes(prefix: str, tag: str, form: JobForm) -> APIRouter:
         responses=error_responses(404, 408, 409, 413, 415),
         openapi_extra=body_of(ExtendJob),
     )(routes.extend)
+    router.post(
+        "/{job_id}/retry",
+        response_model=form.shown,
+        responses=error_responses(404, 408, 409, 413, 415),
+        openapi_extra=body_of(RetryJob, required=False),
+    )(routes.retry)
     router.get("/{job_id}/results", response_class=Response, responses=jobstreams.RESULTS)(
         routes.results
     )
     router.get("/{job_id}/progress", response_class=Response, responses=jobstreams.PROGRESS)(
         routes.progress
     )
-    return router
 
 
 class JobRoutes:
@@ -81,10 +85,10 @@ class JobRoutes:
         """Give an unfinished job more time: a longer window, counted from its creation."""
         asked = id_of_job(job_id)
         async with json_object(request, services, bulky="") as body:
-            window = self._form_of(ExtendJob, body.values).window
+            window = self._form.read(ExtendJob, body.values).window
         seconds = window_seconds(window)
         if seconds is None:
-            raise self._invalid("window", "Must be a number with m, h or d, from 30m to 30d.")
+            raise self._form.invalid("window", "Must be a number with m, h or d, from 30m to 30d.")
         job = await services.ledger.extend(caller.tenant, asked, window, seconds)
         if job is None:
             raise no_such_job(job_id)
@@ -94,10 +98,20 @@ class JobRoutes:
                 state=job.state,
             )
         if abs(job.deadline - job.created_at - seconds) >= 1.0:
-            raise self._invalid(
+            raise self._form.invalid(
                 "window", f"Must end after now and later than the present one of {job.window}."
             )
         return await self._form.reply(services, job)
+
+    async def retry(
+        self, request: Request, job_id: str, services: Wired, caller: CallerOf
+    ) -> Response:
+        """Send lines of a finished job that did not succeed once more: answers with a child job
+        that keeps the outcomes of all other lines."""
+        parent = await self._find(job_id, services, caller)
+        child = await retry(request, services, parent, caller, self._form)
+        services.wake()
+        return await self._form.reply(services, child)
 
     async def results(
         self,
@@ -148,27 +162,10 @@ class JobRoutes:
         services.wake()
         return await self._form.reply(services, job)
 
-    def _form_of(self, model: type[Fields], values: Any) -> Fields:
-        """The fields of a body; null is the same as absent."""
-        try:
-            return model.model_validate({k: v for k, v in values.items() if v is not None})
-        except ValidationError as e:
-            details = [
-                ErrorDetail(type=str(p["type"]), loc=["body", *p["loc"]], msg=p["msg"])
-                for p in e.errors()
-            ]
-            raise InvalidFields(details[:100], status=self._form.invalid_status) from None
 
-    def _invalid(self, param: str, message: str) -> InvalidInput:
-        return InvalidInput(
-            f"{param}: {message}",
-            param=param,
-            code="invalid_value",
-            status=self._form.invalid_status,
-        )
-
-
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """The request body of a route that reads it itself, for the OpenAPI document."""
     schema = model.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }

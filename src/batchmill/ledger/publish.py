@@ -118,7 +118,7 @@ def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
     _require_complete(lease, row, segments)
     closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None, done=None)
     tx.run(closed, fence_of(lease))
-    tx.each(sa.insert(segment), [_segment_values(lease, side) for side in segments])
+    tx.each(sa.insert(segment), [segment_values(lease.job, lease.n, side) for side in segments])
     spent = sa.update(part).where(part.c.job_id == lease.job, part.c.n == lease.n)
     tx.run(spent.values(state="spent"))
     one_less = sa.update(job).where(job.c.id == lease.job).values(shards_left=job.c.shards_left - 1)
@@ -156,7 +156,7 @@ def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
         last = tx.value(_add_up(tx, its, [each for _, each in mine]))
         _count_failures(tx, its, [found for _, each in mine for found in each.failures])
         first = last - len(mine) + 1
-        rows += [_part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
+        rows += [part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
     tx.each(sa.insert(part), rows)
 
 
@@ -201,18 +201,20 @@ def _require_complete(lease: Lease, row: Row, segments: Sequence[Segment]) -> No
         )
 
 
-def _segment_values(lease: Lease, side: Segment) -> Values:
+def segment_values(id: JobId, n: int, side: Segment) -> Values:
+    """A new row of `segment`."""
     return {
-        "job_id": lease.job,
+        "job_id": id,
         "stream": side.stream.value,
-        "n": lease.n,
+        "n": n,
         "blob": side.blob,
         "size_bytes": side.size_bytes,
         "lines": side.lines,
     }
 
 
-def _part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
+def part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
+    """A new row of `part`."""
     return {
         "job_id": id,
         "n": n,

@@ -217,7 +217,8 @@ shard = sa.Table(
     _partial("shard_leased", "job_id", "kind", "n", only="state = 'leased'"),
     _partial("shard_owned", "owner", only="state = 'leased'"),
 )
-"""Every leased row, whatever its kind. `settling`: granted when its job had stopped already.
+"""Every leased row, whatever its kind. `state`: open, leased, closed, or kept (a child's shard that
+is not to be claimed yet). `settling`: granted when its job had stopped already.
 `committed`: something was published under the present grant. `done`: bitmap of the lines that
 have an outcome; `succeeded`: how many of those stand in the output."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from batchmill.clock import Clock
 from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
+    children,
     chores,
     claims,
     endings,
@@ -44,7 +45,7 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
-from batchmill.results import PublishedPart, ShardResults
+from batchmill.results import Choice, Kept, KeptShard, PublishedPart, ShardResults
 
 THIRTY_DAYS = 30 * 86_400.0
 
@@ -106,6 +107,21 @@ class SqlLedger:
 
     async def shard_results(self, job: JobId, ns: Sequence[int]) -> tuple[ShardResults, ...]:
         return await self._store.read(lambda tx: results.shard_results(tx, job, ns))
+
+    async def create_child(self, child: Job, choice: Choice) -> Job:
+        return await self._store.write(lambda tx: children.create_child(tx, child, choice))
+
+    async def choice_of(self, job: JobId) -> Choice:
+        return await self._store.read(lambda tx: children.choice_of(tx, job))
+
+    async def kept_shards(self, job: JobId) -> int:
+        return await self._store.read(lambda tx: children.kept_shards(tx, job))
+
+    async def keep(self, lease: Lease, shards: Sequence[KeptShard]) -> None:
+        await self._store.write(lambda tx: children.keep(tx, lease, shards))
+
+    async def plan_child(self, lease: Lease, kept: Kept) -> Job:
+        return await self._store.write(lambda tx: children.plan_child(tx, lease, kept))
 
     # jobs
 

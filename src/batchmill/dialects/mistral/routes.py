@@ -11,6 +11,7 @@ from batchmill.core.submit import refuse_when_full, submit
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
 from batchmill.dialects.jobforms import JobForm
+from batchmill.dialects.jobroutes import add_job_routes
 from batchmill.dialects.mistral.create import EXTENSIONS, read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.outputs import reply_with_outputs
@@ -34,9 +35,8 @@ from batchmill.web.paging import PageNumber, PageSize
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
 
-PREFIX, TAG = "/v1/batch/jobs", "Batch jobs (Mistral)"
-FORM = JobForm(BatchJob, batch_job, invalid_status=422)
-router = APIRouter(prefix=PREFIX, tags=[TAG])
+router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
+add_job_routes(router, JobForm(BatchJob, batch_job, invalid_status=422))
 
 _CREATE: dict[str, Any] = {
     "requestBody": {

@@ -136,6 +136,8 @@ class BatchJob(BaseModel):
     on_invalid: str
     paused: bool
     error_summary: list[ErrorSummary]
+    retry_of: str | None
+    retried_by: str | None
     progress: ProgressObject
 
 
@@ -177,6 +179,8 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         on_invalid=job.on_invalid.value,
         paused=job.paused,
         error_summary=error_summary(job, ERROR_CODES),
+        retry_of=job.retry_of,
+        retried_by=job.retried_by,
         progress=progress,
     )
 
