@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serving import Serve, Sim, chat_lines, serving, simulating
+from tests.serving import Serve, Sim, chat_lines, eventually, serving, simulating
 
 JOBS = "/v1/batch/jobs"
 LINES = 2_500
@@ -280,3 +282,31 @@ def test_what_a_child_kept_is_swept_with_it(serve: Serve, parent: dict[str, Any]
     folder = Path(serve.data) / "blobs" / "jobs" / child["id"]
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names <= {"kept/0.part", "out/0.1", "err/0.1", *(f"parts/0.1.{n}" for n in range(9))}
+
+
+def test_a_follower_that_leaves_is_let_go(serve: Serve, sim: Sim) -> None:
+    sim.control(latency=5.0)
+    job = serve.create(input_files=[serve.upload(chat_lines(3))])["id"]
+    for route in ("results?follow=true", "progress"):
+        path = f"{JOBS}/{{job_id}}/{route.partition('?')[0]}"
+        before = answered(serve, path)
+        connection = http.client.HTTPConnection("127.0.0.1", serve.port, timeout=10)
+        connection.request("GET", f"{JOBS}/{job}/{route}")
+        assert connection.getresponse().status == 200
+        assert answered(serve, path) == before
+        connection.close()
+        eventually(lambda path=path, n=before: answered(serve, path) == n + 1, 20, "its end")
+    sim.control(latency=0.0)
+    assert post(serve, job, "cancel").status == 200
+    serve.wait_ended(job)
+
+
+def answered(serve: Serve, route: str) -> float:
+    """How many requests at that route have come to their end."""
+    text = serve.http.call("GET", "/metrics").body.decode()
+    counts = re.findall(
+        rf'^batchmill_http_requests_total{{.*route="{re.escape(route)}".*}} (\S+)$',
+        text,
+        re.MULTILINE,
+    )
+    return sum(map(float, counts))

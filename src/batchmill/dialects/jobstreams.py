@@ -40,8 +40,19 @@ RESULTS: dict[int | str, dict[str, Any]] = {
 }
 PROGRESS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        "description": "Events `progress`, and `end` at last; their data is the job",
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "object",
+                    "required": ["event", "data"],
+                    "properties": {
+                        "event": {"enum": ["progress", "end"]},
+                        "data": {"type": "string", "description": "The job as JSON"},
+                    },
+                }
+            }
+        },
+        "description": "Server-sent events: `progress` for each change, and `end` at last",
     },
     **error_responses(404),
 }
