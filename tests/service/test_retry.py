@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,13 +274,6 @@ def test_a_job_whose_input_is_gone_is_refused(serve: Serve) -> None:
     parent = ran(serve, failing_lines(10, 2))
     assert serve.http.call("DELETE", f"/v1/files/{parent['input_files'][0]}").status == 200
     assert post(serve, parent["id"]).status == 409
-
-
-def test_what_a_child_kept_is_swept_with_it(serve: Serve, parent: dict[str, Any]) -> None:
-    child = serve.wait_ended(retry(serve, parent["id"])["id"])
-    folder = Path(serve.data) / "blobs" / "jobs" / child["id"]
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert names <= {"kept/0.part", "out/0.1", "err/0.1", *(f"parts/0.1.{n}" for n in range(9))}
 
 
 def test_a_follower_that_leaves_is_let_go(serve: Serve, sim: Sim) -> None:

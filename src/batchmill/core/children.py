@@ -7,13 +7,17 @@ the copying goes on with the first shard that the ledger does not have.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from msgspec.structs import replace
 
-from batchmill.core.names import kept_name
+from batchmill.core.decode import glance_all
+from batchmill.core.lines import spans
+from batchmill.core.names import kept_name, order_name
+from batchmill.core.order import ShardOrder
 from batchmill.core.places import places
 from batchmill.core.segments import Piece, batches
 from batchmill.errors import BlobMissing
@@ -23,11 +27,13 @@ from batchmill.model import (
     BlobName,
     Job,
     JobId,
+    JobInput,
     Lease,
     LineError,
     Part,
     PartEntry,
     Segment,
+    Shard,
     Stream,
     Usage,
 )
@@ -63,6 +69,7 @@ async def begin_child(
 
 async def _keep_all(lease: Lease, parent: JobId, ledger: Ledger, blobs: Blobs) -> Kept:
     choice = await ledger.choice_of(lease.job)
+    inputs = await ledger.job_inputs(lease.job)
     there = await ledger.kept_shards(lease.job)
     sums = _Sums()
     n = 0
@@ -75,6 +82,8 @@ async def _keep_all(lease: Lease, parent: JobId, ledger: Ledger, blobs: Blobs) -
             if each.shard.n >= there:
                 made.append(await _copy(lease.job, beginning, blobs))
         if made:
+            opened = [each.shard for each in made if not each.is_whole]
+            await _write_orders(lease.job, opened, inputs, blobs)
             await ledger.keep(lease, made)
     return sums.kept()
 
@@ -142,6 +151,33 @@ class _Sums:
 
     def kept(self) -> Kept:
         return Kept(self.succeeded, self.failed, self.usage, self.failures)
+
+
+async def _write_orders(
+    child: JobId, shards: Sequence[Shard], inputs: Sequence[JobInput], blobs: Blobs
+) -> None:
+    """Write the dispatch order anew, which went with the parent. Without it lines are sent as
+    they come, so an input that cannot be read is left to whoever runs the shard."""
+    for shard in shards:
+        try:
+            where = Range(inputs[shard.input].blob, shard.offset, shard.length)
+            [data] = await blobs.read_ranges([where])
+            order = await asyncio.to_thread(order_of, data, shard)
+        except BlobMissing as error:
+            log.warning("retry_order_missing", job=child, shard=shard.n, error=str(error))
+        else:
+            await blobs.put_many([(order_name(child, shard.n), [order.encode()])])
+
+
+def order_of(data: bytes, shard: Shard) -> ShardOrder:
+    """The order of a shard, none of whose lines is taken to be bad."""
+    order = ShardOrder()
+    for line in glance_all([data[span.start : span.end] for span in spans(data, shard)]):
+        if line is None:
+            order.add((), 0)
+        else:
+            order.add(line.body.prompt_texts(), line.body.expected_tokens())
+    return order
 
 
 async def _copy(child: JobId, beginning: Beginning, blobs: Blobs) -> KeptShard:

@@ -34,7 +34,7 @@ def custom_ids(shard: Shard, data: bytes, order: ShardOrder | None = None) -> li
 
 async def _read_order(lease: ShardLease, blobs: Blobs) -> ShardOrder | None:
     """What validation wrote of the shard. Lost, it is missed only where it names bad lines. A
-    child has none: its parent's bad lines are kept."""
+    child's names none: its parent's bad lines are kept."""
     try:
         name = order_name(lease.job.id, lease.shard.n)
         return ShardOrder.decode(b"".join([piece async for piece in blobs.read(name)]))

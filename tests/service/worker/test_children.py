@@ -60,3 +60,22 @@ async def test_a_child_whose_parents_results_are_lost_fails_without_files(mill: 
     over = await mill.look(child)
     assert (over.succeeded, over.failed, over.output_file, over.error_file) == (0, 0, None, None)
     assert "results" in over.errors[0].message
+
+
+async def test_a_child_shares_no_blob_with_its_parent(mill: Mill) -> None:
+    async def refuses_the_last(text: str) -> Reply:
+        return Refused(422, b"{}", "no") if text == "line-9" else await answers(text)
+
+    engine = Engine(refuses_the_last)
+    await mill.start(engine)
+    parent = await mill.ended(await mill.job(10))
+    engine.script = answers
+    engine.sent.clear()
+    child = await mill.ended(await child_of(mill, parent, FailureKind.FAILED))
+    assert engine.sent == ["line-9"]
+    for stream in Stream:
+        segments = await mill.ledger.segments(parent.id, stream)
+        await mill.blobs.delete_many([each.blob for each in segments])
+    assert (await mill.ended(child)).succeeded == 10
+    texts = [row["response"]["body"]["said"] for row in await mill.results(child, Stream.OUT)]
+    assert texts == texts_of("line", range(10))
