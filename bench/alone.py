@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from batchmill.calls import Answered, Call
+from batchmill.calls import Answered, Call, Reply
 from batchmill.clock import SystemClock
 from batchmill.core.lines import open_line, with_model
 from batchmill.dialects.mistral.lines import MistralLines
@@ -61,33 +61,46 @@ class Pace:
         self.burnt += time.thread_time() - began
 
 
+class _Load:
+    """Keeps so many calls in flight until a number of them have been answered."""
+
+    def __init__(self, transport: HttpTransport, budget: ByteBudget) -> None:
+        self._transport, self._budget = transport, budget
+        self._call = Call(ENDPOINT, body(0), 600.0)
+
+    async def run(self, count: int, rate: float) -> float:
+        """Send so many calls; the CPU seconds that were only waiting for the pace."""
+        self._to_send, self._to_land, self._pace = count, count, Pace(rate)
+        self._done = asyncio.Event()
+        for _ in range(min(IN_FLIGHT, count)):
+            self._next()
+        await self._done.wait()
+        return self._pace.burnt
+
+    def _next(self) -> None:
+        self._to_send -= 1
+        self._transport.send(self._call, self._landed)
+
+    def _landed(self, reply: Reply) -> None:
+        assert isinstance(reply, Answered)
+        self._budget.release(reply.held_bytes)
+        self._pace.keep()
+        self._to_land -= 1
+        if self._to_send > 0:
+            self._next()
+        elif self._to_land == 0:
+            self._done.set()
+
+
 async def _send(origin: str, count: int, rate: float) -> float:
     spec = EngineSpec("bench", f"{origin}/v1", concurrency=IN_FLIGHT)
     budget = ByteBudget(_BUDGET_BYTES)
     transport = HttpTransport(spec, SystemClock(), budget)
-    call = Call(ENDPOINT, body(0), 600.0)
-    left, pace = count, Pace(rate)
-
-    async def sender() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            reply = await transport.send(call)
-            assert isinstance(reply, Answered)
-            budget.release(reply.held_bytes)
-            pace.keep()
-
-    async def all_of_them() -> None:
-        async with asyncio.TaskGroup() as senders:
-            for _ in range(IN_FLIGHT):
-                senders.create_task(sender())
-
-    left = 2 * IN_FLIGHT
-    await all_of_them()
-    left, pace = count, Pace(rate)
+    load = _Load(transport, budget)
+    await load.run(2 * IN_FLIGHT, rate)
     began = time.process_time()
-    await all_of_them()
-    took = time.process_time() - began - pace.burnt
+    burnt = await load.run(count, rate)
+    took = time.process_time() - began - burnt
     await transport.close()
     return took / count
 

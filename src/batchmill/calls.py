@@ -5,6 +5,7 @@ What can normally happen is a value: a `Transport` never raises for what an engi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,11 +81,19 @@ class Broken:
 Reply = Answered | Refused | Overloaded | Unreachable | Broken
 
 
+class Flight(Protocol):
+    """A call that is out."""
+
+    def abort(self) -> None:
+        """End it, at the engine too; its reply never lands. Nothing happens once it has."""
+
+
 class Transport(Protocol):
     """The way to one engine."""
 
-    async def send(self, call: Call) -> Reply:
-        """Send once and never again; every failure is a value. Cancelling it aborts the call."""
+    def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
+        """Send once and never again. `landed` is called once with what came back, after this
+        has returned; every failure is a value."""
 
     async def models(self) -> tuple[str, ...]:
         """The models the engine serves now. Raises `EngineDown` with a reason for people."""

@@ -52,6 +52,7 @@ class Heart:
         )
         self._held, self._beat, self._told = held, beat, told
         self._renewed_at = clock.boot()
+        self._fence_seconds = timing.fence_seconds
         self._worker_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._nudged: asyncio.Event | None = None
@@ -73,9 +74,10 @@ class Heart:
         if self._loop is not None and self._nudged is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._nudged.set)
 
-    def fenced(self) -> bool:
-        """Whether the leases may have passed to somebody else: then nothing may be sent."""
-        return self._clock.boot() - self._renewed_at > self._timing.fence_seconds
+    def fenced(self, now: float) -> bool:
+        """Whether the leases may have passed to somebody else at that moment of the boot clock:
+        then nothing may be sent."""
+        return now - self._renewed_at > self._fence_seconds
 
     def _live(self) -> None:
         asyncio.run(self._run())

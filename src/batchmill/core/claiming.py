@@ -10,6 +10,8 @@ from batchmill.core.work import OpenShard
 from batchmill.ports import Want
 
 SHARDS_AT_ONCE = 4
+LOW_WINDOWS = 2
+"""The next shard is opened before the last one runs dry: while so many windows of lines wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,12 @@ class Room:
 
 
 def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> list[Link]:
-    """The engines for whose models fewer lines than two windows wait: the next shard is opened
-    before the last one runs dry. What waits for one engine is no reason to let another do so."""
+    """The engines for whose models too few lines wait. What waits for one engine is no reason to
+    let another run dry."""
     return [
         link
         for link in links
-        if sum(n for model, n in lines.items() if link.serves(model)) < 2 * window
+        if sum(n for model, n in lines.items() if link.serves(model)) < LOW_WINDOWS * window
     ]
 
 

@@ -1,9 +1,10 @@
 """Keeping every engine's window full from the open shards. No barriers: a slow line holds one
 slot and nothing else.
 
-Each engine has as many senders as it may have calls in flight. A sender takes the next line of
-the pool, sends it once, and acts on what `retry.decide` says; a line that has to wait goes back
-to the pool and holds no slot.
+Whenever something may be sendable the dispatcher takes the next lines of the pool and sends each
+once; when a reply lands it does what `retry.decide` says and sends the next line in the freed
+slot. A line that has to wait goes back to the pool and holds no slot. No line costs a task, but
+those of a serial shard: each is noted in the ledger before it is sent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from batchmill.calls import Answered, Call, Overloaded, Refused, Reply
+from batchmill.calls import Answered, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
 from batchmill.core.failing import failure_of
@@ -25,16 +26,37 @@ from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
-from batchmill.ports import (
-    Formats,
-    Ledger,
-)
+from batchmill.ports import Formats, Ledger
 
 log = structlog.get_logger()
 
 
+class Attempt:
+    """One line on its way to an engine and back."""
+
+    __slots__ = ("_landed", "alone", "custom_id", "flight", "line", "link", "route", "sent_at")
+
+    def __init__(
+        self,
+        link: Link,
+        line: OpenLine,
+        route: Route,
+        landed: Callable[[Attempt, Reply], None],
+    ) -> None:
+        self.link, self.line, self.route, self._landed = link, line, route, landed
+        self.alone = line.history is not None and line.history.must_run_alone
+        self.custom_id = b""
+        self.sent_at = 0.0
+        self.flight: Flight | None = None
+        """None while its line is being noted."""
+
+    def land(self, reply: Reply) -> None:
+        """Its reply is here."""
+        self._landed(self, reply)
+
+
 class Dispatcher:
-    """The senders of all engines over one pool."""
+    """Sends the lines of one pool to all engines."""
 
     def __init__(
         self,
@@ -44,23 +66,30 @@ class Dispatcher:
         ledger: Ledger,
         formats: Formats,
         clock: Clock,
-        may_send: Callable[[], bool],
-        on_line: Callable[[], None],
+        may_send: Callable[[float], bool],
         released: Callable[[int], None],
     ) -> None:
         self.links, self.pool = links, pool
         self._collector, self._ledger, self._formats = collector, ledger, formats
-        self._clock, self._may_send, self._on_line = clock, may_send, on_line
-        self._released = released
+        self._clock, self._may_send, self._released = clock, may_send, released
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self._out: set[Attempt] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._broken: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Send for ever; cancelled by its owner."""
-        async with asyncio.TaskGroup() as senders:
-            for link in self.links:
-                for _ in range(link.spec.concurrency):
-                    senders.create_task(self._send_lines(link))
+        """Send for ever; cancelled by its owner. Aborts what is out when it ends, and ends when
+        something here breaks: a line whose reply was dropped would hang for ever."""
+        self._broken = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self.ring()
+                await self._broken
+        finally:
+            self._tasks = None
+            for attempt in tuple(self._out):
+                self._abort(attempt)
 
     def offer(self, shard: OpenShard, lines: list[OpenLine]) -> None:
         """Let the lines of a shard be sent; a serial shard's one after the other."""
@@ -68,8 +97,7 @@ class Dispatcher:
             shard.backlog.extend(lines)
             self.offer_next(shard)
         else:
-            for line in lines:
-                self.pool.add(line)
+            self.pool.offer(lines)
         self.ring()
 
     def offer_next(self, shard: OpenShard) -> None:
@@ -86,28 +114,96 @@ class Dispatcher:
         self.pool.forget(shard)
         self.ring()
 
+    def abort(self, shard: OpenShard) -> None:
+        """End the calls that are out for a shard; what they would have answered is not waited
+        for."""
+        for attempt in [each for each in self._out if each.line.shard is shard]:
+            self._abort(attempt)
+        self.ring()
+
     def ring(self) -> None:
-        """Something may be sendable now: wake one idle sender of each engine. A sender that
-        finds a line wakes the next."""
-        for link in self.links:
-            _wake_one(link)
+        """Something may be sendable now: fill the engines' windows, a line each in turn."""
+        links = list(self.links) if self._tasks is not None else []
+        while links:
+            links = [link for link in links if self._send_next(link)]
 
-    async def _send_lines(self, link: Link) -> None:
-        while True:
-            await self._attempt(link, await self._next(link))
-
-    async def _next(self, link: Link) -> OpenLine:
-        while True:
-            now = self._clock.boot()
-            line = self.pool.next(link.gate, link.serves, now) if self._may_send() else None
-            if line is not None:
-                _wake_one(link)
-                self._on_line()
-                return line
+    def _send_next(self, link: Link) -> bool:
+        """Send the next line that may go to that engine; False where none may."""
+        if link.gate.is_full:
+            return False
+        now = self._clock.boot()
+        line = self.pool.next(link.gate, link.serves, now) if self._may_send(now) else None
+        if line is None:
             self._set_alarm(link, now)
-            turn = asyncio.get_running_loop().create_future()
-            link.idle.append(turn)
-            await turn
+            return False
+        route: Route = (line.shard.job.endpoint, line.model)
+        attempt = Attempt(link, line, route, self._landed)
+        line.shard.flights += 1
+        self._out.add(attempt)
+        self.pool.sent(line)
+        link.gate.sent(route, alone=attempt.alone)
+        if not line.shard.serial:
+            self._send(attempt, now)
+        elif self._tasks is not None:
+            self._tasks.create_task(self._note_and_send(attempt))
+        return True
+
+    def _send(self, attempt: Attempt, now: float) -> None:
+        line, link = attempt.line, attempt.link
+        try:
+            attempt.custom_id, body = open_line(line.raw)
+            if line.model:
+                body = with_model(body, line.model)
+        except ValueError:
+            self._returned(attempt)
+            message = "The input of this line could not be read back; it has been damaged."
+            self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
+            return
+        attempt.sent_at = now
+        call = Call(attempt.route[0], body, link.spec.timeout_seconds)
+        attempt.flight = link.transport.send(call, attempt.land)
+
+    async def _note_and_send(self, attempt: Attempt) -> None:
+        """Note in the ledger that the line of a serial shard goes alone, before it does."""
+        if await self._noted(attempt.line) and attempt in self._out:
+            self._send(attempt, self._clock.boot())
+        else:
+            self._returned(attempt)
+
+    def _landed(self, attempt: Attempt, reply: Reply) -> None:
+        try:
+            self._returned(attempt)
+            if not attempt.line.shard.gone:
+                self._act(attempt, reply)
+            elif isinstance(reply, Answered):
+                self._released(reply.held_bytes)
+            while self._tasks is not None and self._send_next(attempt.link):
+                pass
+        except Exception as error:  # noqa: BLE001 - the worker ends with it
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _returned(self, attempt: Attempt) -> None:
+        """The attempt is over, whatever came of it: its slot is free."""
+        if attempt not in self._out:
+            return
+        self._out.discard(attempt)
+        attempt.flight = None  # it knows this attempt: nothing is left to the garbage collector
+        line = attempt.line
+        line.shard.flights -= 1
+        self.pool.returned(line)
+        attempt.link.gate.returned(attempt.route, alone=attempt.alone)
+        if not line.shard.sends:
+            line.shard.changed()
+
+    def _abort(self, attempt: Attempt) -> None:
+        flight = attempt.flight
+        self._returned(attempt)
+        if flight is not None:
+            flight.abort()
 
     def _set_alarm(self, link: Link, now: float) -> None:
         """Ring when the next delayed line or closed gate opens."""
@@ -127,60 +223,8 @@ class Dispatcher:
         self._alarm = None
         self.ring()
 
-    async def _attempt(self, link: Link, line: OpenLine) -> None:
-        shard, gate = line.shard, link.gate
-        route: Route = (shard.job.endpoint, line.model)
-        alone = line.history is not None and line.history.must_run_alone
-        self.pool.sent(line)
-        gate.sent(route)
-        gate.alone = alone
-        task = asyncio.current_task()
-        assert task is not None
-        shard.flights.add(task)
-        try:
-            opened = await self._open(line)
-            if opened is None:
-                return
-            custom_id, body = opened
-            sent_at = self._clock.boot()
-            reply = await link.transport.send(
-                Call(shard.job.endpoint, body, link.spec.timeout_seconds)
-            )
-        except asyncio.CancelledError:
-            if task not in shard.aborted or task.uncancel():
-                raise
-            return
-        finally:
-            shard.flights.discard(task)
-            shard.aborted.discard(task)
-            self.pool.returned(line)
-            gate.returned(route)
-            if alone:
-                gate.alone = False
-            if not shard.sends:
-                shard.changed()
-        if not shard.gone:
-            self._act(link, route, line, custom_id, reply, sent_at=sent_at, alone=alone)
-            if shard.serial and not shard.settled[line.local]:
-                await self._note_none(shard)
-        elif isinstance(reply, Answered):
-            self._released(reply.held_bytes)
-
-    async def _open(self, line: OpenLine) -> tuple[bytes, bytes] | None:
-        """The line's custom_id and the body to send; None when it may not be sent after all."""
-        shard = line.shard
-        if shard.serial and not await self._noted(line):
-            return None
-        try:
-            custom_id, body = open_line(line.raw)
-            return custom_id, with_model(body, line.model) if line.model else body
-        except ValueError:
-            message = "The input of this line could not be read back; it has been damaged."
-            self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
-            return None
-
     async def _noted(self, line: OpenLine) -> bool:
-        """Note in the ledger that this line goes alone, before it does."""
+        """Note that this line goes alone; whether it may go."""
         shard = line.shard
         while not shard.gone:
             try:
@@ -191,49 +235,51 @@ class Dispatcher:
                 await self._clock.sleep(0.5)
         return False
 
-    async def _note_none(self, shard: OpenShard) -> None:
-        """Note that the line which was sent alone now waits: a death meanwhile is not its own."""
-        try:
-            await self._ledger.note_alone(shard.lease.lease, None)
-        except LedgerUnavailable as error:
-            log.warning("note_failed", job=shard.job.id, error=str(error))
-
-    def _act(
-        self,
-        link: Link,
-        route: Route,
-        line: OpenLine,
-        custom_id: bytes,
-        reply: Reply,
-        *,
-        sent_at: float,
-        alone: bool,
-    ) -> None:
+    def _act(self, attempt: Attempt, reply: Reply) -> None:
         """Do what follows from a reply."""
+        link, line, route = attempt.link, attempt.line, attempt.route
         gate = link.gate
         if isinstance(reply, Answered):
             gate.answered(route, well=True)
             outcome = Outcome(
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
-            self.finish(line, custom_id, outcome, held_bytes=reply.held_bytes)
+            self.finish(line, attempt.custom_id, outcome, held_bytes=reply.held_bytes)
             return
         decision = decide(
             reply,
             line.begun_history(),
             answers=gate.answers.get(route, 0),
-            alone=alone,
+            alone=attempt.alone,
             jitter=jitter(),
         )
         now = self._clock.boot()
-        self._note(gate, route, reply, decision, sent_at, now)
+        self._note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):
-                self.finish(line, custom_id, outcome)
+                self.finish(line, attempt.custom_id, outcome)
             case Again(after_seconds=after) | SetAside(after_seconds=after):
-                if line.shard.sends:
-                    self.pool.delay(line, now + after)
-                    self.ring()
+                self._delay(line, now + after)
+
+    def _delay(self, line: OpenLine, until: float) -> None:
+        """Try the line again from that moment on."""
+        if line.shard.serial and self._tasks is not None:
+            self._tasks.create_task(self._note_and_delay(line, until))
+        elif line.shard.sends:
+            self.pool.delay(line, until)
+            self.ring()
+
+    async def _note_and_delay(self, line: OpenLine, until: float) -> None:
+        """Note first that the line which was sent alone now waits: a death meanwhile is not its
+        own."""
+        shard = line.shard
+        try:
+            await self._ledger.note_alone(shard.lease.lease, None)
+        except LedgerUnavailable as error:
+            log.warning("note_failed", job=shard.job.id, error=str(error))
+        if shard.sends:
+            self.pool.delay(line, until)
+            self.ring()
 
     def _note(
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
@@ -293,11 +339,3 @@ def write_outcome(
     if not shard.waiting:
         collector.hurry()
         shard.changed()
-
-
-def _wake_one(link: Link) -> None:
-    while link.idle:
-        turn = link.idle.popleft()
-        if not turn.done():
-            turn.set_result(None)
-            return

@@ -49,9 +49,14 @@ class Gate:
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
 
+    @property
+    def is_full(self) -> bool:
+        """Nothing may be sent until something that is out comes back."""
+        return self.alone or self.in_flight + 1 > self.allowed
+
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
-        return not self.alone and self.in_flight < int(self.allowed) and now >= self.resume_at
+        return not self.is_full and now >= self.resume_at
 
     def admits(self, route: Route, now: float) -> bool:
         """Whether a line of that route may be sent, given that there is room."""
@@ -61,28 +66,37 @@ class Gate:
             if (aside := self.asides.get(key)) is not None
         )
 
-    def sent(self, route: Route) -> None:
-        """A line of that route goes out."""
+    def sent(self, route: Route, *, alone: bool = False) -> None:
+        """A line of that route goes out, `alone` where nothing else may be out with it."""
         self.in_flight += 1
-        for key in (_WHOLE, route):
-            if (aside := self.asides.get(key)) is not None:
-                aside.trial = True
+        self.alone = alone
+        if self.asides:
+            self._mark_trial(route, trial=True)
 
-    def returned(self, route: Route) -> None:
+    def returned(self, route: Route, *, alone: bool = False) -> None:
         """It came back, whatever came."""
         self.in_flight -= 1
-        for key in (_WHOLE, route):
-            if (aside := self.asides.get(key)) is not None:
-                aside.trial = False
+        if alone:
+            self.alone = False
+        if self.asides:
+            self._mark_trial(route, trial=False)
 
     def answered(self, route: Route, *, well: bool) -> None:
         """The engine gave a line an answer of its own, good or bad: what was aside works."""
-        self.asides.pop(_WHOLE, None)
-        self.asides.pop(route, None)
+        if self.asides:
+            self.asides.pop(_WHOLE, None)
+            self.asides.pop(route, None)
         if well:
             self.answers[route] = self.answers.get(route, 0) + 1
             self.overloads = 0
-            self.allowed = min(float(self.concurrency), self.allowed + 1.0 / max(1.0, self.allowed))
+            if self.allowed < self.concurrency:
+                grown = self.allowed + 1.0 / max(1.0, self.allowed)
+                self.allowed = min(float(self.concurrency), grown)
+
+    def _mark_trial(self, route: Route, *, trial: bool) -> None:
+        for key in (_WHOLE, route):
+            if (aside := self.asides.get(key)) is not None:
+                aside.trial = trial
 
     def set_aside(
         self, scope: Scope, route: Route, reason: str, *, sent_at: float, now: float

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -23,13 +21,12 @@ PROBE_DOWN_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """One engine as this worker uses it: the way to it, its gate, and who waits for a line."""
+    """One engine as this worker uses it: the way to it, and its gate."""
 
     spec: EngineSpec
     transport: Transport
     gate: Gate
     status: EngineStatus
-    idle: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""

@@ -9,21 +9,30 @@ engine's prefix cache hits.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
+from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
 from batchmill.core.work import OpenLine, OpenShard
-from batchmill.model import JobId, TenantId
+from batchmill.model import Job, JobId, TenantId
 
 Serves = Callable[[str], bool]
+_model = attrgetter("model")
+
+
+_Place = tuple[bytes, int, OpenLine]
+"""A line by its prompt prefix, then its number: no two of a job are equal in both."""
+_TAKEN = 1024
+"""So many places of lines that were taken are kept before they are cut off."""
 
 
 @dataclass(slots=True)
 class Queue:
-    """The ready lines of one job and one model."""
+    """The ready lines of one job and one model, in the order in which they are to be sent."""
 
     job: JobId
     tenant: TenantId
@@ -31,13 +40,53 @@ class Queue:
     route: Route
     turn: int = 0
     """When a line of it was taken last; never: 0."""
-    ready: list[tuple[bytes, int, int, OpenLine]] = field(default_factory=list)
+    _places: list[_Place] = field(default_factory=list)
+    _next: int = 0
+
+    def __len__(self) -> int:
+        return len(self._places) - self._next
+
+    def add(self, line: OpenLine) -> None:
+        """Put one line in its place."""
+        insort(self._places, (line.prefix, line.number, line), lo=self._next)
+
+    def merge(self, lines: Iterable[OpenLine]) -> None:
+        """Put many lines in their places."""
+        del self._places[: self._next]
+        self._next = 0
+        self._places += [(line.prefix, line.number, line) for line in lines]
+        self._places.sort()
+
+    def first(self) -> OpenLine:
+        """The line to be sent next."""
+        return self._places[self._next][2]
+
+    def take(self) -> OpenLine:
+        """The same, and it is no longer here."""
+        line = self._places[self._next][2]
+        self._next += 1
+        if self._next >= _TAKEN:
+            del self._places[: self._next]
+            self._next = 0
+        return line
+
+    def drop(self, shard: OpenShard) -> None:
+        """Forget every line of a shard."""
+        self._places = [
+            place for place in self._places[self._next :] if place[2].shard is not shard
+        ]
+        self._next = 0
 
 
 class Pool:
-    """Ready and delayed lines; hands out the next one for an engine."""
+    """Ready and delayed lines; hands out the next one for an engine.
 
-    def __init__(self) -> None:
+    `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
+    that is handed out.
+    """
+
+    def __init__(self, low_lines: int = 0, on_low: Callable[[], None] = lambda: None) -> None:
+        self._low_lines, self._on_low = low_lines, on_low
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
@@ -50,14 +99,14 @@ class Pool:
         """The line may be sent from now on."""
         if line.history is not None and line.history.must_run_alone:
             self._alone.append(line)
-            return
-        key = (line.shard.job.id, line.model)
-        queue = self._queues.get(key)
-        if queue is None:
-            job = line.shard.job
-            route = (job.endpoint, line.model)
-            queue = self._queues[key] = Queue(job.id, job.tenant, job.priority, route)
-        heapq.heappush(queue.ready, (line.prefix, line.number, next(self._order), line))
+        else:
+            self._queue(line.shard.job, line.model).add(line)
+
+    def offer(self, lines: Sequence[OpenLine]) -> None:
+        """The lines of a shard, none of them tried yet, may be sent from now on."""
+        for model, its in groupby(sorted(lines, key=_model), _model):
+            many = list(its)
+            self._queue(many[0].shard.job, model).merge(many)
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""
@@ -79,13 +128,26 @@ class Pool:
         self.wake(now)
         if not gate.has_room(now):
             return None
-        if (place := self._turn_alone(gate, serves, now)) is not None:
+        if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
+        best = self._best(gate, serves, now)
+        if best is None:
+            return None
+        best.turn = self._tenant_turns[best.tenant] = next(self._order)
+        line = best.take()
+        if len(best) < self._low_lines:
+            self._on_low()
+        return line
+
+    def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
+        """The queue whose turn it is at this engine."""
         best: Queue | None = None
         rank: tuple[int, int, int, int, int] | None = None
         for queue in self._queues.values():
             if not self._live(queue) or not serves(queue.route[1]):
                 continue
+            if len(self._queues) == 1:
+                return queue if gate.admits(queue.route, now) else None
             its = (
                 -queue.priority,
                 self.tenant_in_flight[queue.tenant],
@@ -95,10 +157,7 @@ class Pool:
             )
             if (rank is None or its < rank) and gate.admits(queue.route, now):
                 best, rank = queue, its
-        if best is None:
-            return None
-        best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        return heapq.heappop(best.ready)[3]
+        return best
 
     def sent(self, line: OpenLine) -> None:
         """Count the line as in flight for its job and tenant."""
@@ -120,9 +179,8 @@ class Pool:
         """Drop every waiting line of a shard that sends no more."""
         for key, queue in list(self._queues.items()):
             if queue.job == shard.job.id:
-                queue.ready = [entry for entry in queue.ready if entry[3].shard is not shard]
-                heapq.heapify(queue.ready)
-                if not queue.ready:
+                queue.drop(shard)
+                if not queue:
                     del self._queues[key]
         tenants = {queue.tenant for queue in self._queues.values()}
         self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
@@ -134,13 +192,13 @@ class Pool:
         """How many lines of each model wait to be sent, the delayed ones left out."""
         ready = Counter(line.model for line in self._alone)
         for queue in self._queues.values():
-            ready[queue.route[1]] += len(queue.ready)
+            ready[queue.route[1]] += len(queue)
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
         for queue in self._queues.values():
-            if queue.job == job and queue.ready:
+            if queue.job == job and queue:
                 yield queue.route
         for line in self._alone:
             if line.shard.job.id == job:
@@ -169,6 +227,14 @@ class Pool:
 
     def _live(self, queue: Queue) -> bool:
         """Whether the queue has a line on top that may go; drops the dead ones."""
-        while queue.ready and not queue.ready[0][3].shard.sends:
-            heapq.heappop(queue.ready)
-        return bool(queue.ready)
+        while queue and not queue.first().shard.sends:
+            queue.take()
+        return bool(queue)
+
+    def _queue(self, job: Job, model: str) -> Queue:
+        key = (job.id, model)
+        queue = self._queues.get(key)
+        if queue is None:
+            route = (job.endpoint, model)
+            queue = self._queues[key] = Queue(job.id, job.tenant, job.priority, route)
+        return queue

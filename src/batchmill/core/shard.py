@@ -86,7 +86,7 @@ async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Non
         _settle(shard, shard.lease.stop, bench)
     await _committed(shard, bench)
     if shard.gone:
-        shard.abort()
+        bench.dispatcher.abort(shard)
         await _let_go(shard, bench)
     elif shard.waiting:
         await give_back(shard, bench)
@@ -199,7 +199,7 @@ async def _stopped(shard: OpenShard, bench: Bench) -> None:
         async with asyncio.timeout(GRACE_SECONDS):
             await _landed(shard)
     except TimeoutError:
-        shard.abort()
+        bench.dispatcher.abort(shard)
         await _landed(shard)
     if not shard.gone:
         _settle(shard, shard.answer.ending or Ending.CANCELLED, bench)

@@ -9,12 +9,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from batchmill.core.retry import History
 from batchmill.model import Answer, Job, Part, ShardLease, Verdict
 
 
-@dataclass(slots=True, eq=False)
-class OpenLine:
+class OpenLine(Struct, eq=False, gc=False):
     """One line of an open shard that has no outcome yet.
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
@@ -57,12 +58,10 @@ class OpenShard:
     opened: bool = False
     """Its lines have been read: those still to be sent are in the pool."""
     waiting: int = 0
-    flights: set[asyncio.Task[None]] = field(default_factory=set)
+    flights: int = 0
     uncommitted: int = 0
     parts: list[Part] = field(default_factory=list)
     parts_written: int = 0
-    aborted: set[asyncio.Task[None]] = field(default_factory=set)
-    """The flights that are being cancelled."""
     answer: Answer = Answer(Verdict.KEEP)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,12 +89,6 @@ class OpenShard:
         if _GRAVITY[answer.verdict] > _GRAVITY[self.answer.verdict]:
             self.answer = answer
             self.changed()
-
-    def abort(self) -> None:
-        """Cancel the calls that are out; what they would have answered is not waited for."""
-        for flight in self.flights - self.aborted:
-            self.aborted.add(flight)
-            flight.cancel()
 
     def changed(self) -> None:
         """Wake whoever waits for this shard."""

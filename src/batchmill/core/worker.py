@@ -17,7 +17,7 @@ from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
-from batchmill.core.claiming import Room, run_low, what_to_claim
+from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, what_to_claim
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.gauges import Rates, gauges
@@ -96,7 +96,9 @@ class Worker:
         self._name, self._stores, self._clock, self._aliases = name, stores, clock, aliases
         self._rules = rules or WorkerRules()
         self._links = tuple(link(spec, transport) for spec, transport in engines)
-        self._pool, self._holdings, self._rates = Pool(), Holdings(), Rates()
+        self._window = sum(each.spec.concurrency for each in self._links)
+        self._pool = Pool(LOW_WINDOWS * self._window, self._when_low)
+        self._holdings, self._rates = Holdings(), Rates()
         ledger, blobs = stores.ledger, stores.blobs
         self._collector = Collector(
             ledger,
@@ -115,7 +117,6 @@ class Worker:
             formats,
             clock,
             self._may_send,
-            self._when_low,
             released,
         )
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
@@ -123,6 +124,7 @@ class Worker:
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look) for kinds in CHORES
         )
+        self._finalizer = self._housekeepers[0]
         self._beat = Beat()
         self._written = self._room = True
         self._stopping = False
@@ -191,7 +193,7 @@ class Worker:
         while any(shard.flights for shard in shards) and self._clock.boot() < deadline:
             await self._clock.sleep(0.02)
         for shard in shards:
-            shard.abort()
+            self._dispatcher.abort(shard)
         await self._hand_over()
 
     async def _hand_over(self) -> None:
@@ -208,9 +210,9 @@ class Worker:
 
     # ---- what it is told
 
-    def _may_send(self) -> bool:
+    def _may_send(self, now: float) -> bool:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
-        if self._heart is None or self._heart.fenced():
+        if self._heart is None or self._heart.fenced(now):
             return False
         return self._written and self._room and not self._stopping
 
@@ -236,9 +238,12 @@ class Worker:
         self._dispatcher.ring()
         self._look()
 
-    def _look(self) -> None:
+    def _look_for_lines(self) -> None:
         self._may_have_work = frozenset(self._links)
         self._claim_wake.set()
+
+    def _look(self) -> None:
+        self._look_for_lines()
         for each in self._housekeepers:
             each.wake()
 
@@ -273,30 +278,31 @@ class Worker:
         return bool(leases or low)
 
     def _want(self, low: frozenset[Link]) -> Want | None:
-        if self._heart is None or self._heart.fenced() or self._stopping:
+        if self._heart is None or self._heart.fenced(self._clock.boot()) or self._stopping:
             return None
         served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             self._holdings.shards(),
             self._rules.room,
             low=bool(low),
-            may_send=self._may_send(),
+            may_send=self._may_send(self._clock.boot()),
             serving=served.serving(),
         )
 
     def _low(self) -> frozenset[Link]:
-        """The engines that run low and for which there may be work. Asked with every line that
+        """The engines that run low and for which there may be work. Asked with many a line that
         is sent, hence the cheap question first."""
         up = [each for each in self._may_have_work if is_up(each.status)]
-        window = sum(each.spec.concurrency for each in self._links)
+        if not up:
+            return frozenset()
         waiting = self._pool.ready_lines()
-        if not run_low(up, waiting, window):
+        if not run_low(up, waiting, self._window):
             return frozenset()
         catalogue = self._catalogue()
         for shard in self._holdings.shards():
             if not shard.opened:
                 waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
-        return frozenset(run_low(up, waiting, window))
+        return frozenset(run_low(up, waiting, self._window))
 
     def _when_low(self) -> None:
         if not self._claim_wake.is_set() and self._low():
@@ -317,7 +323,8 @@ class Worker:
         finally:
             self._dispatcher.withdraw(shard)
             self._holdings.drop(lease)
-            self._look()
+            self._look_for_lines()
+            self._finalizer.wake()
 
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._aliases, tuple(each.status for each in self._links))
@@ -328,7 +335,11 @@ class Worker:
         """Once a beat: room on the disk, the fence, and the gauges for the next beat."""
         seconds = self._rules.timing.beat_seconds
         while True:
-            if self._heart is not None and self._heart.fenced() and self._holdings.leases:
+            if (
+                self._heart is not None
+                and self._heart.fenced(self._clock.boot())
+                and self._holdings.leases
+            ):
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
             await self._measure_room()
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})

@@ -1,34 +1,109 @@
 """One HTTP/1.1 connection to an engine: a request goes out once, its answer comes back whole.
 
 `parsing.py` reads the answer, `replies.py` says what it means, `transport.py` chooses the
-connection. One on which anything was odd is dropped, never used again.
+connection. One on which anything was odd is dropped, never used again. Nothing here is a task
+but waiting for room in the budget: what comes in calls back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from batchmill.calls import Broken
+from batchmill.calls import Broken, Unreachable
 from batchmill.engines.budget import ByteBudget, Ticket
 from batchmill.engines.parsing import AnswerParser, HttpAnswer
 
+Ending = HttpAnswer | Unreachable | Broken
+_FOR_EVER = float("inf")
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Where the bytes of one answer are counted, and how many it may have.
 
-    Answers count in full from the first piece on, those without a length as `usual_bytes`: so
-    that a hundred half-read ones do not fill the budget and wait for each other.
+class Exchange:
+    """One request on its way: from before it has a connection to its whole answer.
+
+    `ended` is called once with what came, unless it is aborted. Its answer is counted against
+    the budget on `ticket` in full from the first piece on, one without a length as
+    `usual_bytes`: so that a hundred half-read answers do not fill the budget and wait for each
+    other. The time for which reading waits for room is ours and does not count against
+    `deadline`, a moment of the loop's clock.
     """
 
-    budget: ByteBudget
-    ticket: Ticket
-    max_reply_bytes: int
-    usual_bytes: int = 0
+    __slots__ = (
+        "_counted_bytes",
+        "_ended",
+        "budget",
+        "connecting",
+        "connection",
+        "deadline",
+        "is_over",
+        "owed_bytes",
+        "seconds",
+        "taking",
+        "ticket",
+        "usual_bytes",
+    )
+
+    def __init__(
+        self,
+        budget: ByteBudget,
+        usual_bytes: int,
+        seconds: float,
+        now: float,
+        ended: Callable[[Exchange, Ending | None, Connection | None], None],
+    ) -> None:
+        self.budget, self.usual_bytes = budget, usual_bytes
+        self.seconds, self.deadline = seconds, now + seconds
+        self.ticket = Ticket()
+        self.connecting: asyncio.Task[None] | None = None
+        self.connection: Connection | None = None
+        self.taking: asyncio.Task[None] | None = None
+        self.owed_bytes = 0
+        """Read beyond the budget, and not yet taken from it."""
+        self.is_over = False
+        self._counted_bytes = 0
+        self._ended = ended
+
+    def count(self, parser: AnswerParser) -> bool:
+        """Count what was read; False: there is no room for it, and it is owed."""
+        expected = parser.promised_bytes
+        if expected is None and parser.outcome is None:
+            expected = self.usual_bytes
+        fresh = max(parser.body_bytes, expected or 0) - self._counted_bytes
+        if fresh <= 0:
+            return True
+        self._counted_bytes += fresh
+        if not self.owed_bytes and self.budget.takes_at_once(self.ticket, fresh):
+            return True
+        self.owed_bytes += fresh
+        return False
+
+    async def take_owed(self, now: Callable[[], float]) -> None:
+        """Wait for room for what is owed; the clock stands still meanwhile."""
+        left, self.deadline = self.deadline - now(), _FOR_EVER
+        while owed := self.owed_bytes:
+            await self.budget.take(self.ticket, owed)
+            self.owed_bytes -= owed
+        self.deadline, self.taking = now() + left, None
+
+    def end(self, ending: Ending | None, connection: Connection | None) -> None:
+        """It is over, with that, if it was not before; the connection where it is still good."""
+        if not self.is_over:
+            self.is_over = True
+            self._ended(self, ending, connection)
+
+    def abort(self) -> None:
+        """End it without an answer; the engine sees its connection close."""
+        if self.is_over:
+            return
+        for task in (self.connecting, self.taking):
+            if task is not None:
+                task.cancel()
+        if self.connection is not None:
+            self.connection.drop()
+            self.connection = None
+        self.end(None, None)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -38,17 +113,21 @@ class Connection(asyncio.BufferedProtocol):
     share it, and none holds more than its size before the budget is asked.
     """
 
-    def __init__(self, buffer: bytearray) -> None:
+    def __init__(self, buffer: bytearray, max_reply_bytes: int) -> None:
         self._buffer = buffer
+        self._view = memoryview(buffer)
+        self._parser = AnswerParser(max_reply_bytes)
         self._is_lost = False
         self._idle_since = 0.0
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
+        self._poll: select.poll | None = None
 
-    def is_fit(self, idle_seconds: float) -> bool:
+    def is_fit(self, idle_seconds: float, now: float) -> bool:
         """Whether a request may go out on this connection, which has been idle for no longer
         than that. The engine may have closed it without the loop having looked."""
-        is_fresh = asyncio.get_running_loop().time() - self._idle_since < idle_seconds
-        return is_fresh and self.is_open() and not self._is_readable()
+        if self._is_lost or now - self._idle_since >= idle_seconds:
+            return False
+        return not self._transport.is_closing() and not (self._poll and self._poll.poll(0))
 
     def is_open(self) -> bool:
         """Whether anything can be sent on it, as far as the loop knows."""
@@ -58,130 +137,83 @@ class Connection(asyncio.BufferedProtocol):
         """Close at once; what is under way is lost."""
         self._transport.abort()
 
-    async def exchange(
-        self, request: Sequence[bytes], room: Room, seconds: float
-    ) -> tuple[HttpAnswer | Broken, bool]:
-        """Send a request and read its answer; the flag says whether the connection is still good.
-        It has to be open.
+    def begin(self, exchange: Exchange, request: Sequence[bytes]) -> None:
+        """Send a request and read its answer for that exchange. It has to be open and idle."""
+        self._exchange = exchange
+        exchange.connection = self
+        self._parser.begin()
+        self._transport.writelines(request)
 
-        Cancelled, or where it is no longer good, the connection is closed. The time for which
-        reading waits for room in the budget is ours and does not count against the engine.
-        """
-        exchange = self._exchange = _Exchange(self._transport, room, seconds)
-        good = False
-        try:
-            self._transport.writelines(request)
-            outcome = await exchange.outcome()
-            unsent = self._transport.get_write_buffer_size()
-            good = exchange.parser.keeps and not self._is_lost and not unsent
-            return outcome, good
-        finally:
-            exchange.timer.cancel()
-            exchange.parser.close()
-            self._exchange = None
-            self._idle_since = asyncio.get_running_loop().time()
-            if not good:
-                self.drop()
+    def expire(self) -> None:
+        """The exchange's time is over."""
+        if self._exchange is not None:
+            seconds = self._exchange.seconds
+            self._parser.fail("timeout", f"The engine gave no whole answer in {seconds:g} s.")
+            self._settle(self._exchange)
+
+    # asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         is_tls = transport.get_extra_info("ssl_object") is not None
         raw = None if is_tls else transport.get_extra_info("socket")
-        self._fd = raw.fileno() if raw is not None else -1
+        if raw is not None:
+            self._poll = select.poll()
+            self._poll.register(raw.fileno(), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(memoryview(self._buffer)[:nbytes])
-        if self._exchange is None or self._exchange.parser.outcome is not None:
+        exchange, parser = self._exchange, self._parser
+        if exchange is None or exchange.is_over or parser.outcome is not None:
             self.drop()  # nobody asked for it
-        else:
-            self._exchange.receive(data)
+            return
+        outcome = parser.feed(bytes(self._view[:nbytes]))
+        has_room = type(outcome) is Broken or exchange.count(parser)
+        if not has_room and exchange.taking is None:
+            self._transport.pause_reading()
+            loop = asyncio.get_running_loop()
+            exchange.taking = loop.create_task(self._wait_for_room(exchange))
+        if outcome is not None:
+            self._settle(exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
-        if self._exchange is not None:
-            self._exchange.lose(exc)
+        exchange, parser = self._exchange, self._parser
+        if exchange is not None and not exchange.is_over:
+            if parser.outcome is None and exc is None:
+                parser.end()
+            elif parser.outcome is None:
+                parser.fail("reset", f"The connection to the engine was lost: {_why(exc)}.")
+            self._settle(exchange)
+        parser.close()
 
-    def _is_readable(self) -> bool:
-        if self._fd < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(0))
-
-
-class _Exchange:
-    """One request's time on a connection."""
-
-    def __init__(self, transport: asyncio.Transport, room: Room, seconds: float) -> None:
-        self.parser = AnswerParser(room.max_reply_bytes)
-        self._transport, self._room, self._seconds = transport, room, seconds
-        self._counted_bytes = self._owed_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.timer = asyncio.get_running_loop().call_later(seconds, self._expire)
-
-    async def outcome(self) -> HttpAnswer | Broken:
-        """Wait until there is one, and room for it."""
-        parser = self.parser
-        while True:
-            if self._owed_bytes:
-                await self._take_owed()
-            if parser.outcome is not None:
-                return parser.outcome
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-
-    def receive(self, data: bytes) -> None:
-        """Parse what came and count it; where there is no room, stop reading until there is."""
-        parser = self.parser
-        parser.feed(data)
-        if parser.body_bytes > self._counted_bytes and not isinstance(parser.outcome, Broken):
-            self._count()
-        if parser.outcome is not None or self._owed_bytes:
-            self._wake()
-
-    def lose(self, error: Exception | None) -> None:
-        """The connection is gone."""
-        if self.parser.outcome is None:
-            if error is None:
-                self.parser.end()
-            else:
-                self.parser.fail("reset", f"The connection to the engine was lost: {_why(error)}.")
-        self._wake()
-
-    def _count(self) -> None:
-        parser, room = self.parser, self._room
-        expected = parser.promised_bytes
-        if expected is None and parser.outcome is None:
-            expected = room.usual_bytes
-        fresh = max(parser.body_bytes, expected or 0) - self._counted_bytes
-        self._counted_bytes += fresh
-        if not room.budget.takes_at_once(room.ticket, fresh):
-            self._owed_bytes = fresh
-            self._transport.pause_reading()
-
-    async def _take_owed(self) -> None:
-        """Take what was read beyond the budget; the clock stands still meanwhile."""
-        loop = asyncio.get_running_loop()
-        left = self.timer.when() - loop.time()
-        self.timer.cancel()
-        await self._room.budget.take(self._room.ticket, self._owed_bytes)
-        self._owed_bytes = 0
-        if self.parser.outcome is None:
-            self.timer = loop.call_later(left, self._expire)
-        if not self._transport.is_closing():
+    async def _wait_for_room(self, exchange: Exchange) -> None:
+        await exchange.take_owed(asyncio.get_running_loop().time)
+        if self.is_open():
             self._transport.resume_reading()
+        if self._parser.outcome is not None:
+            self._settle(exchange)
 
-    def _expire(self) -> None:
-        self.parser.fail("timeout", f"The engine gave no whole answer in {self._seconds:g} s.")
-        self._wake()
+    def _settle(self, exchange: Exchange) -> None:
+        """End the exchange with its outcome, once there is room for it."""
+        parser = self._parser
+        outcome = parser.outcome
+        assert outcome is not None
+        if exchange.owed_bytes and type(outcome) is not Broken:
+            return
+        self._exchange = exchange.connection = None
+        unsent = self._transport.get_write_buffer_size()
+        good = parser.keeps and not unsent and self.is_open()
+        parser.begin()
+        self._idle_since = asyncio.get_running_loop().time()
+        if not good:
+            self.drop()
+        if exchange.taking is not None:
+            exchange.taking.cancel()
+        exchange.end(outcome, self if good else None)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
-
-def _why(error: Exception) -> str:
+def _why(error: BaseException | None) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -1,13 +1,13 @@
-"""Bytes of an HTTP/1.1 connection in, one complete answer out. Pure; httptools does the grammar.
+"""Bytes of an HTTP/1.1 connection in, complete answers out. Pure; httptools does the grammar.
 
-Made anew for each exchange, so that nothing of one answer can reach another.
+One parser for each connection, begun anew for each exchange: a connection on which anything was
+odd is never used again, so nothing of one answer can reach another.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import httptools
+from msgspec import Struct
 
 from batchmill.calls import Broken
 
@@ -15,39 +15,47 @@ _MAX_OVERHEAD_BYTES = 1024 * 1024
 _MAX_OVERHEAD = 8
 """What framing may take: a MiB for the head, and eight times the body, for tiny chunks."""
 
+Headers = dict[bytes, bytes]
+"""By their lower-case names, the first of each."""
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A complete answer; `headers` by their lower-case names, the first of each."""
+
+class HttpAnswer(Struct, frozen=True, gc=False):
+    """A complete answer."""
 
     status: int
-    headers: dict[str, str]
+    headers: Headers
     body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The header of that lower-case name, if it came."""
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
 
 class AnswerParser:
-    """Parses one answer. `outcome` is set once it is complete, or cannot become so; `keeps`
-    tells whether the connection may carry another."""
+    """Parses one answer after the other. `outcome` is set once the present one is complete, or
+    cannot become so; `keeps` tells whether the connection may carry another."""
 
     def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._parser = httptools.HttpResponseParser(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect the answer to the next request."""
         self.outcome: HttpAnswer | Broken | None = None
         self.keeps = False
         self.body_bytes = 0
-        self._max_body_bytes = max_body_bytes
+        self.promised_bytes: int | None = None
+        """How long the body is going to be, once the head has come and if it says so."""
         self._received_bytes = 0
         self._has_head = False
-        self._headers: dict[str, str] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = {}
         self._pieces: list[bytes] = []
-        self._parser = httptools.HttpResponseParser(self)
 
-    @property
-    def promised_bytes(self) -> int | None:
-        """How long the body is going to be, once the head has come and if it says so."""
-        length = self._headers.get("content-length") if self._has_head else None
-        return int(length) if length is not None else None
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes as they come, until `outcome` is set."""
+    def feed(self, data: bytes) -> HttpAnswer | Broken | None:
+        """Take bytes as they come, until `outcome` is set; gives what it then is."""
         self._received_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -57,10 +65,11 @@ class AnswerParser:
             self._unreadable(str(error))
         if self.outcome is None and self._is_mostly_framing():
             self._unreadable("its headers or chunks are too large")
+        return self.outcome
 
     def end(self) -> None:
         """The connection was closed in order; only an answer without a length may end so."""
-        is_chunked = "chunked" in self._headers.get("transfer-encoding", "").lower()
+        is_chunked = b"chunked" in self._headers.get(b"transfer-encoding", b"").lower()
         if self._has_head and not is_chunked and self.promised_bytes is None:
             self._finish()
         else:
@@ -75,25 +84,28 @@ class AnswerParser:
             self._pieces = []
 
     def close(self) -> None:
-        """Let go of the parser, which holds on to this object: a reply of megabytes should not
-        have to wait for the garbage collector."""
+        """Let go of httptools' parser, which holds on to this object: what a connection held
+        should not have to wait for the garbage collector."""
         del self._parser
 
     # httptools
 
     def on_message_begin(self) -> None:
         if self.outcome is None:
-            self._headers = {}  # what came before, if anything, was a 1xx
+            self._fields = []  # what came before, if anything, was a 1xx
         else:
             self.keeps = False  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:
-            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         self._has_head = status >= 200 or status == 101
+        self._headers = {name.lower(): value for name, value in reversed(self._fields)}
+        if self._has_head and (length := self._headers.get(b"content-length")) is not None:
+            self.promised_bytes = int(length)
         if status < 100:
             self._unreadable(f"its status is {status}")
         elif (self.promised_bytes or 0) > self._max_body_bytes:

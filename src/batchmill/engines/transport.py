@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import Callable, Sequence
 
 from batchmill import __version__
 from batchmill.calls import (
@@ -16,13 +17,14 @@ from batchmill.calls import (
     Broken,
     Call,
     EngineDown,
+    Flight,
     Reply,
     Unreachable,
 )
 from batchmill.clock import Clock
 from batchmill.engines.address import Address, address_of
-from batchmill.engines.budget import ByteBudget, Ticket
-from batchmill.engines.connection import Connection, Room
+from batchmill.engines.budget import ByteBudget
+from batchmill.engines.connection import Connection, Ending, Exchange
 from batchmill.engines.encodings import Undecodable, decoded
 from batchmill.engines.listing import model_names, refusal
 from batchmill.engines.parsing import HttpAnswer
@@ -33,9 +35,13 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 LISTING_SECONDS = 10.0
 READ_BYTES = 64 * 1024
+EXPIRY_SECONDS = 0.1
+"""How often it is looked for calls whose time is over."""
 IDLE_SECONDS = 3.0
 """A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
 and a call that meets the closing is lost."""
+
+Ended = Callable[[Exchange, Ending | None, Connection | None], None]
 
 
 class HttpTransport:
@@ -56,34 +62,30 @@ class HttpTransport:
         self._address = address_of(spec.url, spec.key)
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
+        self._heads: dict[str, bytes] = {}
         self._buffer = bytearray(READ_BYTES)
         self._idle: list[Connection] = []
+        self._out: set[Exchange] = set()
+        self._watching = False
         self._is_closed = False
         self._usual_bytes = 0
         """About how long the answers are that do not say so; the largest of late."""
 
-    async def send(self, call: Call) -> Reply:
-        ticket = Ticket()
-        kept = 0
-        try:
-            answer = await self._exchange(
-                "POST", call.path, call.body, call.timeout_seconds, ticket
-            )
-            if not isinstance(answer, HttpAnswer):
-                return answer
-            reply = classify(answer.status, answer.headers.get, answer.body, now=self._clock.wall())
-            if isinstance(reply, Answered):
-                kept = reply.held_bytes
-            return reply
-        finally:
-            self._budget.resize(ticket, kept)
+    def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
+        def ended(exchange: Exchange, ending: Ending | None, connection: Connection | None) -> None:
+            answer = self._received(exchange, ending, connection)
+            if answer is None:
+                self._budget.resize(exchange.ticket, 0)
+                return
+            reply = self._classified(answer) if isinstance(answer, HttpAnswer) else answer
+            kept = reply.held_bytes if isinstance(reply, Answered) else 0
+            self._budget.resize(exchange.ticket, kept)
+            landed(reply)
+
+        return self._begin(self._head(call.path), call.body, call.timeout_seconds, ended)
 
     async def models(self) -> tuple[str, ...]:
-        ticket = Ticket()
-        try:
-            answer = await self._exchange("GET", "/models", b"", LISTING_SECONDS, ticket)
-        finally:
-            self._budget.resize(ticket, 0)
+        answer = await self._listing()
         if not isinstance(answer, HttpAnswer):
             raise EngineDown(answer.message)
         if not 200 <= answer.status < 300:
@@ -99,32 +101,78 @@ class HttpTransport:
         while self._idle:
             self._idle.pop().drop()
 
-    async def _exchange(
-        self, method: str, path: str, body: bytes, seconds: float, ticket: Ticket
-    ) -> HttpAnswer | Unreachable | Broken:
-        """Send once and read the whole answer, or say how that failed."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        connection = self._idle_connection() or await self._connect(seconds)
-        if isinstance(connection, Unreachable):
-            return connection
-        left = seconds - (loop.time() - began)
-        room = Room(self._budget, ticket, self._max_reply_bytes, self._usual_bytes)
-        head = self._head(method, path, len(body))
-        answer, good = await connection.exchange((head, body), room, left)
-        if good:
-            self._keep(connection)
-        if not isinstance(answer, HttpAnswer):
-            return answer
-        if "content-length" not in answer.headers:
-            self._usual_bytes = max(len(answer.body), self._usual_bytes * 7 // 8)
-        return self._decoded(answer) if "content-encoding" in answer.headers else answer
+    async def _listing(self) -> Ending:
+        """What the engine says to GET /models."""
+        heard: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
-    def _idle_connection(self) -> Connection | None:
+        def ended(exchange: Exchange, ending: Ending | None, connection: Connection | None) -> None:
+            answer = self._received(exchange, ending, connection)
+            self._budget.resize(exchange.ticket, 0)
+            if answer is not None and not heard.done():
+                heard.set_result(answer)
+
+        exchange = self._begin(self._request_head("GET", "/models"), b"", LISTING_SECONDS, ended)
+        try:
+            return await heard
+        finally:
+            exchange.abort()
+
+    def _begin(self, head: bytes, body: bytes, seconds: float, ended: Ended) -> Exchange:
+        """Send once, on an idle connection or a new one."""
+        now = asyncio.get_running_loop().time()
+        exchange = Exchange(self._budget, self._usual_bytes, seconds, now, ended)
+        self._out.add(exchange)
+        if not self._watching:
+            self._watch_time()
+        request = (b"%b%d\r\n\r\n" % (head, len(body)), body)
+        connection = self._idle_connection(now)
+        if connection is not None:
+            connection.begin(exchange, request)
+        else:
+            work = self._connect_and_begin(exchange, request)
+            exchange.connecting = asyncio.get_running_loop().create_task(work)
+        return exchange
+
+    async def _connect_and_begin(self, exchange: Exchange, request: Sequence[bytes]) -> None:
+        connection = await self._connect(exchange.seconds)
+        exchange.connecting = None
+        if isinstance(connection, Unreachable):
+            exchange.end(connection, None)
+        else:
+            connection.begin(exchange, request)
+
+    def _received(
+        self, exchange: Exchange, ending: Ending | None, connection: Connection | None
+    ) -> Ending | None:
+        """What the engine answered, decoded; its connection is kept for others."""
+        self._out.discard(exchange)
+        if connection is not None:
+            self._keep(connection)
+        if not isinstance(ending, HttpAnswer):
+            return ending
+        if b"content-length" not in ending.headers:
+            self._usual_bytes = max(len(ending.body), self._usual_bytes * 7 // 8)
+        return self._decoded(ending) if b"content-encoding" in ending.headers else ending
+
+    def _classified(self, answer: HttpAnswer) -> Reply:
+        return classify(answer.status, answer.header, answer.body, now=self._clock.wall())
+
+    def _watch_time(self) -> None:
+        """End the exchanges whose time is over; again and again while any is out."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for exchange in [each for each in self._out if each.deadline <= now]:
+            if exchange.connection is not None:
+                exchange.connection.expire()
+        self._watching = bool(self._out)
+        if self._watching:
+            loop.call_later(EXPIRY_SECONDS, self._watch_time)
+
+    def _idle_connection(self, now: float) -> Connection | None:
         """The connection that was used last, if one is fit; the others go."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_fit(self._idle_seconds):
+            if connection.is_fit(self._idle_seconds, now):
                 return connection
             connection.drop()
         return None
@@ -141,7 +189,7 @@ class HttpTransport:
         try:
             async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._buffer),
+                    lambda: Connection(self._buffer, self._max_reply_bytes),
                     address.host,
                     address.port,
                     ssl=self._tls,
@@ -155,13 +203,20 @@ class HttpTransport:
             return Unreachable(f"{address.name} closes connections as soon as they are made")
         return connection
 
-    def _head(self, method: str, path: str, length: int) -> bytes:
+    def _head(self, path: str) -> bytes:
+        """The head of a POST to that path, up to the value of its Content-Length."""
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = self._request_head("POST", path)
+        return head
+
+    def _request_head(self, method: str, path: str) -> bytes:
         target = self._address.target(path)
-        return f"{method} {target} HTTP/1.1\r\n{self._common}{length}\r\n\r\n".encode("latin-1")
+        return f"{method} {target} HTTP/1.1\r\n{self._common}".encode("latin-1")
 
     def _decoded(self, answer: HttpAnswer) -> HttpAnswer | Broken:
         try:
-            encoding = answer.headers["content-encoding"]
+            encoding = answer.header("content-encoding") or ""
             body = decoded(answer.body, encoding, self._max_reply_bytes)
         except Undecodable as error:
             return Broken("not_json", str(error), answer.status)

@@ -30,6 +30,7 @@ from batchmill.ledger.store import Transaction
 from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, Usage
 
 _Key = tuple[JobId, int]
+_bit = (1).__lshift__
 
 _HELD = (
     sa.select(shard)
@@ -58,13 +59,13 @@ class _Progress:
         row, lines = self.row, [entry.line for entry in each.entries]
         if (row.owner, row.epoch) != (lease.owner, lease.epoch):
             return False
-        if not all(0 <= line < row.lines for line in lines):
+        if not lines or min(lines) < 0 or max(lines) >= row.lines:
             return False
-        bits = sum(1 << line for line in set(lines))
+        bits = sum(map(_bit, lines))  # two of one line are fewer bits than lines
         if bits & self.done or bits.bit_count() != len(lines):
             return False
         self.done |= bits
-        self.succeeded += sum(entry.stream is Stream.OUT for entry in each.entries)
+        self.succeeded += [entry.stream for entry in each.entries].count(Stream.OUT)
         self.parts.append(each)
         return True
 
@@ -163,7 +164,7 @@ def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
 def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
     """Add the parts to the counters of their job; gives the job's last sequence number."""
     streams = [entry.stream for each in parts for entry in each.entries]
-    succeeded = sum(stream is Stream.OUT for stream in streams)
+    succeeded = streams.count(Stream.OUT)
     usage = usage_values(sum((each.usage for each in parts), Usage()))
     grown = {
         "succeeded": succeeded,

@@ -38,7 +38,6 @@ _RAISE_WALL = (
     sa.update(meta)
     .where(meta.c.name == "wall")
     .values(value=sa.func.max(meta.c.value, sa.bindparam("now")))
-    .returning(meta.c.value)
 )
 _READ_WALL = sa.select(meta.c.value).where(meta.c.name == "wall")
 
@@ -76,6 +75,7 @@ class Sqlite:
 
     def _transact(self, work: Callable[[sa.Connection], T], write: bool) -> T:  # noqa: FBT001 - an executor passes no names
         with (self._writer if write else self.engine).begin() as connection:
+            connection.info["changes"] = _changes(connection)
             return work(connection)
 
     async def close(self) -> None:
@@ -83,13 +83,13 @@ class Sqlite:
         self._reading.shutdown()
         self.engine.dispose()
 
-    def moment(self, connection: sa.Connection, clock: Clock, *, write: bool) -> Moment:
-        wall = clock.wall()
-        if write:
-            highest = connection.execute(_RAISE_WALL, {"now": wall})
-        else:
-            highest = connection.execute(_READ_WALL)
-        return Moment(max(float(highest.scalar_one()), wall), clock.boot(), clock.boot_id())
+    def moment(self, connection: sa.Connection, clock: Clock) -> Moment:
+        highest = float(connection.execute(_READ_WALL).scalar_one())
+        return Moment(max(highest, clock.wall()), clock.boot(), clock.boot_id())
+
+    def remember(self, connection: sa.Connection, at: Moment) -> None:
+        if _changes(connection) != connection.info["changes"]:
+            connection.execute(_RAISE_WALL, {"now": at.wall})
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
         return insert(table).on_conflict_do_nothing()
@@ -111,6 +111,12 @@ class Sqlite:
                 return f"The database {self.path} {advice}."
         cause = error.orig if isinstance(error, DBAPIError) else error
         return f"The database {self.path} did not do what was asked: {cause}."
+
+
+def _changes(connection: sa.Connection) -> int:
+    """How many rows were changed on this connection since it was opened."""
+    changes: int = connection.connection.driver_connection.total_changes  # type: ignore[union-attr]
+    return changes
 
 
 def _name(error: BaseException) -> str:

@@ -53,8 +53,12 @@ class Database(Protocol):
     async def close(self) -> None:
         """Let go of the connections, once no work is under way."""
 
-    def moment(self, connection: sa.Connection, clock: Clock, *, write: bool) -> Moment:
+    def moment(self, connection: sa.Connection, clock: Clock) -> Moment:
         """The present moment, within the transaction; wall time never runs backwards."""
+
+    def remember(self, connection: sa.Connection, at: Moment) -> None:
+        """Let no later transaction have an earlier wall time than this one, if it has changed
+        anything; one that found nothing to do costs no write."""
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
         """An insert that passes over rows whose key is there already."""
@@ -156,8 +160,11 @@ class Store:
         database, clock, rules = self._database, self._clock, self._rules
 
         def work(connection: sa.Connection) -> T:
-            at = database.moment(connection, clock, write=write)
-            return step(Transaction(connection, database, at, rules))
+            at = database.moment(connection, clock)
+            result = step(Transaction(connection, database, at, rules))
+            if write:
+                database.remember(connection, at)
+            return result
 
         return await database.run(work, write=write)
 

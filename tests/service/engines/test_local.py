@@ -17,6 +17,7 @@ from batchmill.engines.budget import ByteBudget
 from batchmill.engines.local import DEMO_PATH, CannotServe, Plan, plan_for
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import EngineSpec
+from tests.asking import ask
 
 needs_llama = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None, reason="needs batchmill[local]"
@@ -60,7 +61,7 @@ def chat(**fields: object) -> Call:
 async def test_the_demo_model_answers_in_words_and_counts_its_tokens(demo: str) -> None:
     transport = transport_to(demo)
     assert await transport.models() == ("batchmill-demo",)
-    replies = await asyncio.gather(*(transport.send(chat(max_tokens=8)) for _ in range(6)))
+    replies = await asyncio.gather(*(ask(transport, chat(max_tokens=8)) for _ in range(6)))
     for reply in replies:
         assert isinstance(reply, Answered)
         answer = json.loads(reply.body)
@@ -73,12 +74,12 @@ async def test_the_demo_model_answers_in_words_and_counts_its_tokens(demo: str) 
 @needs_llama
 async def test_llama_cpp_refuses_a_bad_line_with_its_reason(demo: str) -> None:
     transport = transport_to(demo)
-    reply = await transport.send(chat(max_tokens="many"))
+    reply = await ask(transport, chat(max_tokens="many"))
     assert isinstance(reply, Refused)
     assert reply.status == 400
     assert reply.message
     long = [{"role": "user", "content": "word " * 5_000}]
-    reply = await transport.send(chat(messages=long))
+    reply = await ask(transport, chat(messages=long))
     assert isinstance(reply, Refused)
     assert reply.status == 400
     assert reply.code == "exceed_context_size_error"

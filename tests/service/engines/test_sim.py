@@ -24,6 +24,7 @@ from batchmill.engines.sim.server import Simulator
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import EngineSpec
+from tests.asking import ask
 from tests.scripted import until
 
 
@@ -69,8 +70,8 @@ async def control(simulator: Simulator, **settings: object) -> bytes:
 async def test_every_call_is_counted_by_its_id_once_it_has_arrived() -> None:
     async with simulated() as (simulator, transport):
         for n in range(3):
-            assert isinstance(await transport.send(chat(f"id:line-{n}")), Answered)
-        await transport.send(chat("again id:line-1"))
+            assert isinstance(await ask(transport, chat(f"id:line-{n}")), Answered)
+        await ask(transport, chat("again id:line-1"))
         counts = json.loads(await get(simulator, "GET /sim/calls HTTP/1.1\r\n\r\n"))
     assert counts["total"] == 4
     assert counts["by_id"] == {"line-0": 1, "line-1": 2, "line-2": 1}
@@ -81,7 +82,7 @@ async def test_every_call_is_counted_by_its_id_once_it_has_arrived() -> None:
 async def test_no_more_than_the_batch_is_served_at_once() -> None:
     async with simulated("latency=40ms,batch=4") as (simulator, transport):
         began = asyncio.get_running_loop().time()
-        await asyncio.gather(*(transport.send(chat(f"{n}")) for n in range(16)))
+        await asyncio.gather(*(ask(transport, chat(f"{n}")) for n in range(16)))
         took = asyncio.get_running_loop().time() - began
         assert took >= 0.16
         assert simulator.counts.max_in_flight == 16
@@ -89,7 +90,7 @@ async def test_no_more_than_the_batch_is_served_at_once() -> None:
 
 async def test_a_full_queue_answers_503() -> None:
     async with simulated("latency=50ms,batch=1,queue=2") as (_, transport):
-        replies = await asyncio.gather(*(transport.send(chat(f"{n}")) for n in range(6)))
+        replies = await asyncio.gather(*(ask(transport, chat(f"{n}")) for n in range(6)))
     assert sum(isinstance(reply, Answered) for reply in replies) == 3
     assert sum(isinstance(reply, Overloaded) for reply in replies) == 3
 
@@ -99,13 +100,13 @@ async def test_a_key_can_be_revoked_and_given_back_while_it_runs() -> None:
         transport = transport_to(simulator, key="one")
         assert await transport.models() == ("sim",)
         await control(simulator, key="two")
-        reply = await transport.send(chat("x"))
+        reply = await ask(transport, chat("x"))
         assert isinstance(reply, Refused)
         assert reply.status == 401
         with pytest.raises(EngineDown, match="refuses our key"):
             await transport.models()
         await control(simulator, key="one")
-        assert isinstance(await transport.send(chat("x")), Answered)
+        assert isinstance(await ask(transport, chat("x")), Answered)
         await transport.close()
 
 
@@ -113,7 +114,7 @@ async def test_models_can_be_loaded_and_unloaded_while_it_runs() -> None:
     async with simulated() as (simulator, transport):
         await control(simulator, models=["other"])
         assert await transport.models() == ("other",)
-        reply = await transport.send(chat("x"))
+        reply = await ask(transport, chat("x"))
         assert isinstance(reply, Refused)
         assert (reply.status, reply.param) == (404, "model")
 
@@ -131,38 +132,38 @@ async def test_a_bad_setting_is_refused_and_changes_nothing() -> None:
 )
 async def test_faults_arrive_as_what_they_are(text: str, kind: str) -> None:
     async with simulated() as (_, transport):
-        reply = await transport.send(chat(text))
+        reply = await ask(transport, chat(text))
         assert isinstance(reply, Broken)
         assert reply.kind == kind
 
 
 async def test_a_hanging_call_ends_with_its_client() -> None:
     async with simulated("batch=1") as (simulator, transport):
-        reply = await transport.send(chat("!fault:hang", 0.1))
+        reply = await ask(transport, chat("!fault:hang", 0.1))
         assert isinstance(reply, Broken)
         assert reply.kind == "timeout"
-        assert isinstance(await transport.send(chat("next")), Answered)
+        assert isinstance(await ask(transport, chat("next")), Answered)
         assert simulator.counts.aborted == 1
         assert simulator.counts.in_flight == 0
 
 
 async def test_a_crash_loses_every_call_and_the_engine_comes_back() -> None:
     async with simulated("latency=100ms") as (simulator, transport):
-        victim = asyncio.create_task(transport.send(chat("!fault:slow=5")))
+        victim = asyncio.create_task(ask(transport, chat("!fault:slow=5")))
         await until(lambda: simulator.counts.in_flight)
-        crashed, lost = await asyncio.gather(transport.send(chat("!fault:crash")), victim)
+        crashed, lost = await asyncio.gather(ask(transport, chat("!fault:crash")), victim)
         assert isinstance(crashed, Broken)
         assert isinstance(lost, Broken)
-        assert isinstance(await transport.send(chat("x")), Unreachable)
+        assert isinstance(await ask(transport, chat("x")), Unreachable)
         async with asyncio.timeout(5):
-            while isinstance(await transport.send(chat("x")), Unreachable):
+            while isinstance(await ask(transport, chat("x")), Unreachable):
                 await asyncio.sleep(0.05)
-            assert isinstance(await transport.send(chat("x")), Answered)
+            assert isinstance(await ask(transport, chat("x")), Answered)
 
 
 async def test_metrics_have_the_names_of_vllm() -> None:
     async with simulated("latency=10s,batch=1") as (simulator, transport):
-        calls = [asyncio.create_task(transport.send(chat(f"{n}"))) for n in range(3)]
+        calls = [asyncio.create_task(ask(transport, chat(f"{n}"))) for n in range(3)]
         await until(lambda: simulator.counts.in_flight == 3)
         text = (await get(simulator, "GET /metrics HTTP/1.1\r\n\r\n")).decode()
         assert 'vllm:num_requests_running{model_name="sim"} 1\n' in text
@@ -174,7 +175,7 @@ async def test_metrics_have_the_names_of_vllm() -> None:
 
 async def test_a_reset_forgets_the_counts() -> None:
     async with simulated() as (simulator, transport):
-        await transport.send(chat("id:a"))
+        await ask(transport, chat("id:a"))
         await get(simulator, "POST /sim/reset HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         assert simulator.counts.total == 0
         assert not simulator.counts.by_id

@@ -27,9 +27,10 @@ from batchmill.calls import (
 )
 from batchmill.clock import ManualClock
 from batchmill.engines.budget import ByteBudget
-from batchmill.engines.parsing import AnswerParser
+from batchmill.engines.connection import Exchange
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import EngineSpec
+from tests.asking import ask
 from tests.scripted import OK, Connection, Script, ScriptedEngine, answering, gone, until
 
 BODY = b'{"model":"m","messages":[]}'
@@ -68,7 +69,7 @@ async def engine(
 
 async def reply_to(script: Script, call: Call = CALL, **options: object) -> Reply:
     async with engine(script, **options) as (_, transport):
-        return await transport.send(call)
+        return await ask(transport, call)
 
 
 def head(status: str, *headers: str) -> bytes:
@@ -81,7 +82,7 @@ def head(status: str, *headers: str) -> bytes:
 async def test_a_call_goes_out_once_with_its_bytes_as_they_are() -> None:
     body = '{ "model":"m",\t"x":"é" }'.encode()
     async with engine(answering(OK), key="secret") as (server, transport):
-        reply = await transport.send(Call("/v1/ocr", body, 5))
+        reply = await ask(transport, Call("/v1/ocr", body, 5))
     assert isinstance(reply, Answered)
     assert (reply.status, reply.body) == (200, b'{"ok":true}')
     [(sent_head, sent_body)] = server.requests
@@ -97,14 +98,14 @@ async def test_a_call_goes_out_once_with_its_bytes_as_they_are() -> None:
 
 async def test_without_a_key_no_authorization_goes_out() -> None:
     async with engine(answering(OK)) as (server, transport):
-        await transport.send(CALL)
+        await ask(transport, CALL)
     assert b"authorization" not in server.requests[0][0].lower()
 
 
 async def test_connections_are_kept_and_used_again() -> None:
     async with engine(answering(OK)) as (server, transport):
         for _ in range(5):
-            assert isinstance(await transport.send(CALL), Answered)
+            assert isinstance(await ask(transport, CALL), Answered)
     assert server.connections == 1
     assert len(server.requests) == 5
 
@@ -215,7 +216,7 @@ async def test_an_encoding_that_cannot_be_undone_is_no_json(encoding: str, body:
 
 async def test_a_refused_connection_is_unreachable() -> None:
     transport = transport_to("http://user:hunter2@127.0.0.1:1/v1", key="secret")
-    reply = await transport.send(CALL)
+    reply = await ask(transport, CALL)
     assert isinstance(reply, Unreachable)
     assert "127.0.0.1:1" in reply.message
     assert "refused" in reply.message.lower()
@@ -224,7 +225,7 @@ async def test_a_refused_connection_is_unreachable() -> None:
 
 
 async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
-    reply = await transport_to("http://engine.invalid/v1").send(CALL)
+    reply = await ask(transport_to("http://engine.invalid/v1"), CALL)
     assert isinstance(reply, Unreachable)
     assert "engine.invalid" in reply.message
 
@@ -235,7 +236,7 @@ async def test_a_server_without_tls_is_unreachable_over_https() -> None:
         await connection.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with ScriptedEngine(garble) as server:
-        reply = await transport_to(server.url.replace("http:", "https:")).send(CALL)
+        reply = await ask(transport_to(server.url.replace("http:", "https:")), CALL)
     assert isinstance(reply, Unreachable)
 
 
@@ -249,7 +250,7 @@ async def test_a_connection_that_is_never_made_is_unreachable() -> None:
             extra.connect_ex(listener.getsockname())
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
             transport = transport_to(url)
-            reply = await transport.send(Call("/v1/ocr", BODY, 0.5))
+            reply = await ask(transport, Call("/v1/ocr", BODY, 0.5))
     assert isinstance(reply, Unreachable)
 
 
@@ -261,7 +262,7 @@ async def test_an_engine_that_closes_at_once_is_a_value_too(how: str) -> None:
 
     async with engine(close_at_once) as (server, transport):
         for n in range(1, 21):
-            reply = await transport.send(CALL)
+            reply = await ask(transport, CALL)
             assert isinstance(reply, Unreachable) or (
                 isinstance(reply, Broken) and reply.kind == "reset"
             )
@@ -300,7 +301,7 @@ async def test_a_lost_answer_is_a_reset_and_is_not_sent_again(
     pieces: list[bytes], how: str
 ) -> None:
     async with engine(answering(*pieces, close=True, reset=how == "RST")) as (server, transport):
-        reply = await transport.send(CALL)
+        reply = await ask(transport, CALL)
         assert isinstance(reply, Broken)
         assert reply.kind == "reset"
         assert len(server.requests) == 1
@@ -315,8 +316,8 @@ async def test_a_kept_connection_that_breaks_under_a_call_does_not_send_it_twice
 
     async with engine(one_answer_then_close) as (server, transport):
         for _ in range(20):
-            assert isinstance(await transport.send(CALL), Answered)
-            reply = await transport.send(CALL)
+            assert isinstance(await ask(transport, CALL), Answered)
+            reply = await ask(transport, CALL)
             assert isinstance(reply, Broken)
             assert reply.kind == "reset"
         assert len(server.requests) == 40
@@ -335,7 +336,7 @@ async def test_a_connection_closed_while_idle_costs_no_call() -> None:
     async with engine(answer_then_close) as (server, transport):
         for _ in range(10):
             closed.clear()
-            assert isinstance(await transport.send(CALL), Answered)
+            assert isinstance(await ask(transport, CALL), Answered)
             await closed.wait()
             await asyncio.sleep(0.01)  # the FIN reaches the client's pool through the kernel
         assert len(server.requests) == 10
@@ -356,7 +357,7 @@ async def test_a_connection_that_was_closed_behind_the_loops_back_costs_no_call(
             may_close.clear()
             thread = threading.Thread(target=answer_and_close, args=(listener,))
             thread.start()
-            assert isinstance(await transport.send(CALL), Answered)
+            assert isinstance(await ask(transport, CALL), Answered)
             may_close.set()
             thread.join()  # the connection is closed, and the loop has not run since
         await transport.close()
@@ -364,11 +365,11 @@ async def test_a_connection_that_was_closed_behind_the_loops_back_costs_no_call(
 
 async def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
     async with engine(answering(OK), idle_seconds=0.05) as (server, transport):
-        await transport.send(CALL)
-        await transport.send(CALL)
+        await ask(transport, CALL)
+        await ask(transport, CALL)
         assert server.connections == 1
         await asyncio.sleep(0.06)  # the time itself is what is tested
-        await transport.send(CALL)
+        await ask(transport, CALL)
         assert server.connections == 2
 
 
@@ -382,10 +383,10 @@ async def test_bytes_that_nobody_asked_for_end_their_connection() -> None:
 
     may_talk = asyncio.Event()
     async with engine(talk_on) as (server, transport):
-        assert isinstance(await transport.send(CALL), Answered)
+        assert isinstance(await ask(transport, CALL), Answered)
         may_talk.set()
         await asyncio.wait_for(server.lost.wait(), 5)
-        reply = await transport.send(CALL)
+        reply = await ask(transport, CALL)
         assert isinstance(reply, Answered)
         assert reply.body == b'{"ok":true}'
         assert server.connections == 2
@@ -401,7 +402,7 @@ async def test_a_closed_transport_keeps_no_connection() -> None:
 
     asked, may_answer = asyncio.Event(), asyncio.Event()
     async with engine(answer_late) as (server, transport):
-        late = asyncio.create_task(transport.send(CALL))
+        late = asyncio.create_task(ask(transport, CALL))
         await asked.wait()
         await transport.close()
         may_answer.set()
@@ -411,13 +412,13 @@ async def test_a_closed_transport_keeps_no_connection() -> None:
 
 async def test_a_reply_leaves_nothing_behind_for_the_garbage_collector() -> None:
     async with engine(answering(OK)) as (_, transport):
-        await transport.send(CALL)
+        await ask(transport, CALL)
         gc.collect()
         gc.disable()
         try:
             for _ in range(3):
-                await transport.send(CALL)
-            assert not [it for it in gc.get_objects() if isinstance(it, AnswerParser)]
+                await ask(transport, CALL)
+            assert not [it for it in gc.get_objects() if isinstance(it, Exchange)]
         finally:
             gc.enable()
 
@@ -447,7 +448,7 @@ async def test_an_engine_that_never_answers_times_out() -> None:
         await gone(connection)
 
     async with engine(silent) as (server, transport):
-        reply = await transport.send(Call("/v1/ocr", BODY, 0.1))
+        reply = await ask(transport, Call("/v1/ocr", BODY, 0.1))
         assert isinstance(reply, Broken)
         assert reply.kind == "timeout"
         await asyncio.wait_for(server.lost.wait(), 5)
@@ -462,7 +463,7 @@ async def test_a_dripping_answer_times_out_as_a_whole() -> None:
             await asyncio.sleep(0.01)
 
     async with engine(drip) as (server, transport):
-        reply = await transport.send(Call("/v1/ocr", BODY, 0.2))
+        reply = await ask(transport, Call("/v1/ocr", BODY, 0.2))
         assert isinstance(reply, Broken)
         assert reply.kind == "timeout"
         await asyncio.wait_for(server.lost.wait(), 5)
@@ -473,9 +474,9 @@ async def test_waiting_for_room_is_no_timeout_of_the_engine() -> None:
     budget = ByteBudget(10)
     framed = head("200 OK", f"Content-Length: {len(body)}") + body
     async with engine(answering(framed), budget=budget) as (_, transport):
-        first = await transport.send(Call("/v1/ocr", BODY, 0.2))
+        first = await ask(transport, Call("/v1/ocr", BODY, 0.2))
         assert isinstance(first, Answered)
-        second = asyncio.create_task(transport.send(Call("/v1/ocr", BODY, 0.2)))
+        second = asyncio.create_task(ask(transport, Call("/v1/ocr", BODY, 0.2)))
         done, _ = await asyncio.wait({second}, timeout=0.6)
         assert not done
         budget.release(first.held_bytes)
@@ -495,7 +496,7 @@ async def test_a_cancelled_call_drops_its_connection() -> None:
 
     budget = ByteBudget(1_000)
     async with engine(silent, budget=budget) as (server, transport):
-        call = asyncio.create_task(transport.send(CALL))
+        call = asyncio.create_task(ask(transport, CALL))
         await asked.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -513,9 +514,9 @@ async def test_a_cancelled_calls_answer_never_goes_to_another() -> None:
 
     async with engine(echo_late) as (_, transport):
 
-        async def ask(n: int) -> None:
+        async def question(n: int) -> None:
             body = b'{"n":%d}' % n
-            call = asyncio.create_task(transport.send(Call("/v1/ocr", body, 10)))
+            call = asyncio.create_task(ask(transport, Call("/v1/ocr", body, 10)))
             if n % 3:
                 await asyncio.sleep(0.0005 * (n % 9))
                 call.cancel()
@@ -527,7 +528,7 @@ async def test_a_cancelled_calls_answer_never_goes_to_another() -> None:
             assert reply.body == body
 
         for start in range(0, 400, 20):
-            await asyncio.gather(*(ask(n) for n in range(start, start + 20)))
+            await asyncio.gather(*(question(n) for n in range(start, start + 20)))
 
 
 async def test_a_cancelled_reader_gives_its_bytes_back() -> None:
@@ -541,7 +542,7 @@ async def test_a_cancelled_reader_gives_its_bytes_back() -> None:
 
     budget = ByteBudget(1_000_000)
     async with engine(half, budget=budget) as (server, transport):
-        call = asyncio.create_task(transport.send(CALL))
+        call = asyncio.create_task(ask(transport, CALL))
         await started.wait()
         await until(lambda: budget.spent_bytes)
         call.cancel()
@@ -564,7 +565,7 @@ async def test_too_large_an_answer_is_dropped_with_its_connection(framing: str) 
 
     budget = ByteBudget(96_000_000)
     async with engine(flood, budget=budget, max_reply_bytes=1_000_000) as (server, transport):
-        reply = await transport.send(CALL)
+        reply = await ask(transport, CALL)
         assert isinstance(reply, Broken)
         assert reply.kind == "too_large"
         assert "1 MB" in reply.message
@@ -586,9 +587,9 @@ async def test_reading_pauses_while_the_budget_is_spent() -> None:
 
     budget = ByteBudget(1_000_000)
     async with engine(flood, budget=budget) as (_, transport):
-        blocker = asyncio.create_task(transport.send(CALL))
+        blocker = asyncio.create_task(ask(transport, CALL))
         await until(lambda: budget.spent_bytes > budget.limit_bytes)
-        waiting = asyncio.create_task(transport.send(CALL))
+        waiting = asyncio.create_task(ask(transport, CALL))
         first = await blocker
         assert isinstance(first, Answered)
         before = -1
@@ -606,15 +607,15 @@ async def test_a_connection_that_had_to_wait_for_room_is_used_again() -> None:
     budget = ByteBudget(10)
     framed = head("200 OK", f"Content-Length: {len(body)}") + body
     async with engine(answering(framed), budget=budget) as (server, transport):
-        first = await transport.send(CALL)
+        first = await ask(transport, CALL)
         assert isinstance(first, Answered)
-        waiting = asyncio.create_task(transport.send(CALL))
+        waiting = asyncio.create_task(ask(transport, CALL))
         await until(lambda: len(server.requests) == 2)
         budget.release(first.held_bytes)
         second = await waiting
         assert isinstance(second, Answered)
         budget.release(second.held_bytes)
-        assert isinstance(await transport.send(CALL), Answered)
+        assert isinstance(await ask(transport, CALL), Answered)
         assert server.connections == 1
 
 
@@ -627,10 +628,10 @@ async def test_an_early_refusal_of_a_large_body_is_heard() -> None:
             pass
 
     async with engine(refuse_early) as (server, transport):
-        reply = await transport.send(Call("/v1/ocr", b'"' + b"x" * 5_000_000 + b'"', 20))
+        reply = await ask(transport, Call("/v1/ocr", b'"' + b"x" * 5_000_000 + b'"', 20))
         assert isinstance(reply, Refused)
         assert (reply.status, reply.message) == (413, "too long")
-        assert isinstance(await transport.send(CALL), Refused)
+        assert isinstance(await ask(transport, CALL), Refused)
         assert server.connections == 2
 
 
@@ -647,11 +648,11 @@ async def test_an_answer_without_a_length_counts_as_the_one_before_it() -> None:
     may_end.set()
     budget = ByteBudget(1_000_000)
     async with engine(in_chunks, budget=budget) as (_, transport):
-        first = await transport.send(CALL)
+        first = await ask(transport, CALL)
         assert isinstance(first, Answered)
         budget.release(first.held_bytes)
         may_end.clear()
-        second = asyncio.create_task(transport.send(CALL))
+        second = asyncio.create_task(ask(transport, CALL))
         await until(lambda: budget.spent_bytes)
         assert budget.spent_bytes == 200_002
         may_end.set()
@@ -686,7 +687,7 @@ async def test_calls_go_over_tls_to_a_trusted_engine(
     async with ScriptedEngine(answering(OK), tls=tls) as server:
         transport = transport_to(server.url)
         for _ in range(3):
-            reply = await transport.send(Call("/v1/ocr", b'"' + b"x" * 300_000 + b'"', 20))
+            reply = await ask(transport, Call("/v1/ocr", b'"' + b"x" * 300_000 + b'"', 20))
             assert isinstance(reply, Answered)
         assert server.connections == 1
         await transport.close()
@@ -695,7 +696,7 @@ async def test_calls_go_over_tls_to_a_trusted_engine(
 async def test_an_engine_that_nobody_vouches_for_is_unreachable(tls: ssl.SSLContext) -> None:
     async with ScriptedEngine(answering(OK), tls=tls) as server:
         transport = transport_to(server.url)
-        reply = await transport.send(CALL)
+        reply = await ask(transport, CALL)
         assert isinstance(reply, Unreachable)
         assert "not trusted" in reply.message
         assert server.requests == []

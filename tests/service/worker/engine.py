@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
-from batchmill.calls import Answered, Call, EngineDown, Reply
+from batchmill.calls import Answered, Call, EngineDown, Flight, Reply
 
 Script = Callable[[str], Awaitable[Reply]]
 """What becomes of the line with that text."""
@@ -36,23 +36,23 @@ class Engine:
         self.held_bytes = 0
         self._moved = asyncio.Event()
 
-    async def send(self, call: Call) -> Reply:
+    def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
         text = json.loads(call.body)["messages"][0]["content"]
         self.sent.append(text)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self._moved.set()
-        try:
-            reply = await self.script(text)
-        except asyncio.CancelledError:
-            self.aborted.append(text)
-            raise
-        finally:
-            self.in_flight -= 1
-            self._moved.set()
+        return _Scripted(self, text, landed)
+
+    def landed(self, reply: Reply) -> None:
+        """A call came to its end."""
         if isinstance(reply, Answered):
             self.held_bytes += reply.held_bytes
-        return reply
+
+    def ended(self) -> None:
+        """A call is no longer out."""
+        self.in_flight -= 1
+        self._moved.set()
 
     async def models(self) -> tuple[str, ...]:
         if self.is_down:
@@ -75,6 +75,26 @@ class Engine:
             while not holds():
                 self._moved.clear()
                 await self._moved.wait()
+
+
+class _Scripted:
+    """Implements `calls.Flight`: one call whose reply a script decides."""
+
+    def __init__(self, engine: Engine, text: str, landed: Callable[[Reply], None]) -> None:
+        self._engine, self._text, self._landed = engine, text, landed
+        self._task = asyncio.create_task(self._fly())
+
+    async def _fly(self) -> None:
+        reply = await self._engine.script(self._text)
+        self._engine.ended()
+        self._engine.landed(reply)
+        self._landed(reply)
+
+    def abort(self) -> None:
+        if not self._task.done():
+            self._task.cancel()
+            self._engine.aborted.append(self._text)
+            self._engine.ended()
 
 
 class Held:

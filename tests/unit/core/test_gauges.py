@@ -21,7 +21,7 @@ UP = EngineStatus("e", "auto", EngineState.UP, models=("m",))
 class NoWay:
     """A transport that is never asked."""
 
-    async def send(self, call: object) -> None: ...
+    def send(self, call: object, landed: object) -> None: ...
     async def models(self) -> tuple[str, ...]:
         return ()
 

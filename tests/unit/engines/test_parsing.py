@@ -38,9 +38,9 @@ def test_it_does_not_matter_where_the_bytes_are_cut(raw: bytes, cuts: set[int]) 
 def test_headers_are_lower_case_the_first_wins_and_trailers_are_none() -> None:
     plain, chunked = fed(LENGTH).outcome, fed(CHUNKED).outcome
     assert isinstance(plain, HttpAnswer)
-    assert plain.headers == {"x-a": "1", "content-length": "11"}
+    assert plain.headers == {b"x-a": b"1", b"content-length": b"11"}
     assert isinstance(chunked, HttpAnswer)
-    assert chunked.headers == {"transfer-encoding": "chunked"}
+    assert chunked.headers == {b"transfer-encoding": b"chunked"}
 
 
 @pytest.mark.parametrize(
