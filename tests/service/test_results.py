@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 from batchmill.core.chores import Chores
+from batchmill.core.following import Cursor, Follower
 from batchmill.core.lines import LineRules
+from batchmill.errors import BlobMissing
 from batchmill.model import Fate, Outcome
 from batchmill.ports import Want
+from batchmill.results import PublishedPart
 from batchmill.web.api import KeyMode
 from tests.service.rig import BODY, Rig, answered, lines, open_rig
 
@@ -268,3 +272,47 @@ async def test_progress_of_a_job_that_stands_still_sends_signs_of_life(rig: Rig)
 
 def _of(job: str) -> Any:
     return ("default", job)
+
+
+class Belated:
+    """A ledger whose first answer about parts is from before their shards were closed."""
+
+    def __init__(self, rig: Rig, before: tuple[PublishedPart, ...]) -> None:
+        self._rig, self._before = rig, before
+
+    async def parts_since(self, job: Any, sequence: int, limit: int) -> tuple[PublishedPart, ...]:
+        before, self._before = self._before, ()
+        return before or await self._rig.ledger.parts_since(job, sequence, limit)
+
+    async def shard_results(self, job: Any, ns: Any) -> Any:
+        return await self._rig.ledger.shard_results(job, ns)
+
+
+async def test_a_part_that_is_dropped_while_it_is_read_is_read_from_its_segments(
+    rig: Rig,
+) -> None:
+    job: Any = await ran(rig)
+    wanted = await read(rig, job)
+    parts = await rig.ledger.parts_since(job, 0, 100)
+    await drop_parts(rig)
+    before = tuple(replace(each, is_live=True) for each in parts)
+    ledger: Any = Belated(rig, before)
+    follower = Follower(job, ledger, rig.blobs, Cursor())
+    text = b"".join([piece async for piece in follower.read(100)])
+    assert [json.loads(line) for line in text.splitlines()] == wanted
+    assert follower.given == len(wanted)
+
+
+async def test_a_part_that_is_lost_before_its_shard_is_closed_breaks_the_stream(rig: Rig) -> None:
+    job: Any = await ran(rig)
+    parts = await rig.ledger.parts_since(job, 0, 100)
+    await drop_parts(rig)
+    lost = tuple(replace(each, is_live=True) for each in parts)
+    ledger: Any = Belated(rig, lost)
+    ledger.parts_since = lambda *_: _answer(lost)
+    with pytest.raises(BlobMissing):
+        _ = [piece async for piece in Follower(job, ledger, rig.blobs, Cursor()).read(100)]
+
+
+async def _answer(parts: tuple[PublishedPart, ...]) -> tuple[PublishedPart, ...]:
+    return parts
