@@ -91,8 +91,10 @@ class Conflict(UserError):
 
     status = 409
 
-    def __init__(self, message: str, *, state: str, param: str | None = None) -> None:
-        super().__init__(message, param=param)
+    def __init__(
+        self, message: str, *, state: str, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, param=param, code=code)
         self.state = state
 
 

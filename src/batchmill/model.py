@@ -7,7 +7,7 @@ Times are Unix seconds as float unless a name says otherwise; sizes end in `_byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
@@ -120,13 +120,15 @@ class Usage(Struct, frozen=True, gc=False):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+
+def total(usages: Collection[Usage]) -> Usage:
+    """The sum of many."""
+    return Usage(
+        sum([usage.input_tokens for usage in usages]),
+        sum([usage.output_tokens for usage in usages]),
+        sum([usage.cached_tokens for usage in usages]),
+        sum([usage.reasoning_tokens for usage in usages]),
+    )
 
 
 NO_USAGE = Usage()
@@ -244,12 +246,6 @@ class Kind(StrEnum):
     FINALIZE = "finalize"
     PRUNE = "prune"
     SWEEP = "sweep"
-
-
-class ShardState(StrEnum):
-    OPEN = "open"
-    LEASED = "leased"
-    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)

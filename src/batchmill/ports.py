@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from batchmill.assembly import Assemblies
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     Answer,
@@ -36,6 +37,7 @@ from batchmill.model import (
     Stream,
     TenantId,
 )
+from batchmill.once import Once
 from batchmill.results import ResultLedger
 
 T = TypeVar("T")
@@ -127,7 +129,7 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(ResultLedger, Protocol):
+class Ledger(Assemblies, ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
@@ -160,11 +162,18 @@ class Ledger(ResultLedger, Protocol):
 
     # jobs
 
-    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+    async def create_job(
+        self, job: Job, inputs: Sequence[JobInput], inline: File | None, once: Once | None = None
+    ) -> Job:
         """Record a job in VALIDATING with its validate row, and the file of its inline
         requests, in one transaction. `created_at` and `deadline` are set by the ledger
         (`deadline` of the argument is the window in seconds).
-        Raises `StateConflict` when an input file has gone meanwhile."""
+        Raises `StateConflict` when an input file has gone meanwhile. Where the same create
+        made a job before, that one is returned as it is now and nothing is recorded."""
+
+    async def made_by(self, once: Once) -> Job | None:
+        """The job that the same create made before, as it is now. Raises `Conflict` when its
+        key came with another body, as `create_job` does."""
 
     async def job(self, tenant: TenantId, job: JobId) -> Job | None:
         """That job of that tenant unless hidden."""
@@ -177,13 +186,11 @@ class Ledger(ResultLedger, Protocol):
         job as it then is, None if there is none."""
 
     async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - set to what it says
-        """Pause or resume a job that is queued or running; any other stays as it is. Returns
-        the job as it then is, None if there is none."""
+        """Pause or resume a queued or running job. The job as it then is, None if there is none."""
 
     async def extend(self, tenant: TenantId, job: JobId, window: str, seconds: float) -> Job | None:
-        """Give a job that has not stopped a longer window of so many seconds from its creation;
-        one that would end sooner than now or than the present one changes nothing. Returns the
-        job as it then is, None if there is none."""
+        """Give a job that has not stopped a longer window from its creation on, unless that one
+        would be over. The job as it then is, None if there is none."""
 
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
@@ -261,8 +268,8 @@ class Ledger(ResultLedger, Protocol):
     # blobs that nobody needs
 
     async def referenced(self, names: Sequence[BlobName]) -> frozenset[BlobName]:
-        """Those of the names that a file, job input, live part or segment refers to, or that a
-        present owner may still publish (its epoch is the shard's and the shard is leased)."""
+        """Those of the names that a file, piece, job input, live part or segment refers to, or
+        that a present owner may still publish (its epoch is the shard's and it is leased)."""
 
     async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
         """Blobs of parts whose shard is closed: their rows stay, their bytes may go."""
@@ -277,7 +284,8 @@ class Ledger(ResultLedger, Protocol):
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
         """Forget files that were deleted, have passed `expires_at`, or are uploads without
         one that were made before that time, unless an unfinished job needs them; returns the
-        blobs that may go. Queues the pruning of jobs whose results are past their retention."""
+        blobs that may go. Queues the pruning of jobs whose results are past their retention,
+        and forgets creates that are too old to be known again."""
 
     # the fleet
 

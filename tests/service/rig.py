@@ -134,6 +134,11 @@ class Rig:
         rules = LineRules(can_serve=self.catalogue.can_serve)
         await Chores(self.ledger, self.blobs, rules, 0.0).run(lease, job)
 
+    async def sweep(self) -> None:
+        """Do the housekeeping that is due."""
+        lease, _ = await self._chore(await self.worker(), Kind.SWEEP)
+        await Chores(self.ledger, self.blobs, LineRules(), 0.0).run(lease, None)
+
     async def refuse(self, owner: Owner, errors: Sequence[LineError], total: int) -> None:
         lease, _ = await self._chore(owner, Kind.VALIDATE)
         await self.ledger.refuse(lease, errors, total)

@@ -74,6 +74,9 @@ async def test_uploads_show_when_the_server_forgets_them(
         file = await rig.upload(GOOD)
         assert file["expires_at"] == (None if expires is None else file["created_at"] + expires)
         longer = await rig.upload(GOOD, expiry="5")
+        rig.clock.advance(60)
+        status = (await rig.call("GET", f"/v1/files/{file['id']}")).status_code
+        assert status == (200 if expires is None else 404), "gone at once, before any sweep"
         assert longer["expires_at"] == longer["created_at"] + (expires or 5 * 3600)
 
 
@@ -379,3 +382,26 @@ async def test_another_tenants_files_do_not_exist(rig: Rig) -> None:
     asked = {"endpoint": "/v1/ocr", "model": "small", "input_files": [file_id]}
     reply = await rig.call("POST", "/v1/batch/jobs", json=asked, headers=theirs)
     assert (reply.status_code, reply.json()["param"]) == (404, "input_files.0")
+
+
+async def test_an_expired_file_is_gone_at_once_and_its_blob_when_no_job_needs_it(rig: Rig) -> None:
+    after = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    file = await rig.upload(GOOD, **after)
+    job = await rig.create(input_files=[file["id"]])
+    rig.clock.advance(3600)
+    assert (await rig.call("GET", f"/v1/files/{file['id']}")).status_code == 404
+    assert (await rig.call("GET", f"/v1/files/{file['id']}/content")).status_code == 404
+    assert (await rig.get("/v1/files"))["total"] == 0
+    refused = await rig.call(
+        "POST",
+        "/v1/batch/jobs",
+        json={"endpoint": "/v1/chat/completions", "model": "small", "input_files": [file["id"]]},
+    )
+    assert refused.status_code == 404
+    await rig.sweep()
+    assert len(rig.stored_files()) == 1, "the job still reads it"
+    await rig.finish(answered)
+    assert (await rig.get(f"/v1/batch/jobs/{job['id']}"))["status"] == "SUCCESS"
+    rig.clock.advance(60)
+    await rig.sweep()
+    assert not [name for name in rig.stored_files() if name.startswith("inputs/")]

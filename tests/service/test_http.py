@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from batchmill.core.submit import Limits
-from tests.service.forms import BOUNDARY, file_part, form
+from tests.service.forms import BOUNDARY, file_part, form, part
 from tests.service.rig import BODY, Rig, answered, lines, open_rig
 
 FORM = f"content-type: multipart/form-data; boundary={BOUNDARY}"
@@ -140,7 +140,106 @@ async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
             await wire.ask(post(len(body), headers, path=path), body[:100])
             status, _, content = await wire.answer()
             assert (status, json.loads(content)["code"]) == (408, "request_timeout")
+            async with asyncio.timeout(4):
+                assert await wire.reader.read() == b"", "the connection is closed"
             await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_a_body_that_trickles_is_given_up(tmp_path: Path) -> None:
+    async with serving(tmp_path, idle_seconds=0.5) as (rig, port):
+        body = form(file_part(lines(1000)))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM), body[:200])
+        answer = asyncio.create_task(wire.answer())
+        for byte in body[200:]:
+            if answer.done():
+                break
+            await wire.send(bytes([byte]))
+            await asyncio.sleep(0.02)
+        status, _, content = await answer
+        assert (status, json.loads(content)["code"]) == (408, "request_timeout")
+        await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_a_slow_body_that_goes_on_arrives(tmp_path: Path) -> None:
+    async with serving(tmp_path, idle_seconds=1.5) as (rig, port):
+        body = form(file_part(lines(100)))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM))
+        for at in range(0, len(body), 1000):
+            await wire.send(body[at : at + 1000])
+            await asyncio.sleep(0.2)
+        assert (await wire.answer())[0] == 200
+        await wire.close()
+        assert len(rig.stored_files()) == 1
+
+
+async def test_a_refused_client_that_never_ends_its_body_is_let_go(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits=Limits(file_bytes=1000)) as (_, port):
+        wire = await Wire.to(port)
+        await wire.ask(post(50_000_000, FORM), b"x" * 1_000_000)
+        assert (await wire.answer())[0] == 413
+        async with asyncio.timeout(20):
+            assert await wire.reader.read() == b""
+        await wire.close()
+
+
+async def test_a_refused_client_that_pauses_may_still_send_the_rest(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits=Limits(file_bytes=1000)) as (rig, port):
+        body = form(file_part(b"x" * 3_000_000))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM), body[:1_000_000])
+        await asyncio.sleep(1.0)
+        await wire.send(body[1_000_000:])
+        assert (await wire.answer())[0] == 413
+        assert await wire.reader.read() == b"", "closed, not reset"
+        await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_a_client_that_asks_first_is_refused_without_being_told_to_go_on(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, limits=Limits(file_bytes=1000)) as (_, port):
+        wire = await Wire.to(port)
+        await wire.ask(post(5_000_000, FORM, "expect: 100-continue"))
+        assert (await wire.answer())[0] == 413
+        wire.writer.write_eof()
+        assert await wire.reader.read() == b""
+        await wire.close()
+
+
+async def test_a_full_disk_is_told_to_a_client_that_sends_all_before_it_reads(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, low_disk_bytes=1 << 60) as (rig, port):
+        body = form(file_part(b"{}\n" + b" " * 20_000_000))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM), body)
+        status, headers, content = await wire.answer()
+        assert (status, headers["retry-after"]) == (503, "30")
+        assert "nearly full" in json.loads(content)["message"]
+        await wire.close()
+        assert rig.stored_files() == []
+
+
+async def test_a_part_for_an_upload_that_has_ended_is_refused_before_it_is_sent(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as (rig, port):
+        asked = {"bytes": 20_000_000, "filename": "a", "mime_type": "text/plain"}
+        upload = (await rig.call("POST", "/v1/uploads", json=asked)).json()["id"]
+        await rig.call("POST", f"/v1/uploads/{upload}/cancel")
+        body = form(part("data", b" " * 20_000_000, filename="upload"))
+        wire = await Wire.to(port)
+        await wire.ask(post(len(body), FORM, path=f"/v1/uploads/{upload}/parts"))
+        status, headers, _ = await wire.answer()
+        assert (status, headers["x-should-retry"]) == (409, "false")
+        await wire.send(body)
+        assert await wire.reader.read() == b"", "closed, not reset"
+        await wire.close()
         assert rig.stored_files() == []
 
 

@@ -57,6 +57,8 @@ async def _serve(
 ) -> None:
     async with open_rig(root, idle_seconds=2.0) as rig:
         REAL["file_id"] = (await rig.upload(lines(3)))["id"]
+        asked = {"bytes": 3, "filename": "a", "mime_type": "text/plain", "purpose": "batch"}
+        REAL["upload_id"] = (await rig.call("POST", "/v1/uploads", json=asked)).json()["id"]
         REAL["job_id"] = (await rig.create(requests=[{"body": BODY}]))["id"]
         await rig.finish(answered)
         REAL["model_id"] = "small"

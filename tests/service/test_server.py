@@ -137,6 +137,7 @@ async def test_limits_are_told(rig: Rig) -> None:
     limits = await rig.get("/v1/limits")
     assert (limits["job_lines"], limits["file_bytes"]) == (1_000_000, 512_000_000)
     assert len(limits["endpoints"]) == 12
+    assert (limits["upload_parts"], limits["upload_part_bytes"]) == (10_000, 64 * 1024 * 1024)
 
 
 async def test_models_are_listed_with_their_aliases_on_cards_for_both_vendors(rig: Rig) -> None:
@@ -209,6 +210,11 @@ async def test_the_openapi_document_has_every_route_and_only_known_schemas(rig: 
         "GET /v1/files/{file_id}/url",
         "GET /v1/files/{file_id}/signed",
         "HEAD /v1/files/{file_id}/signed",
+        "POST /v1/uploads",
+        "GET /v1/uploads/{upload_id}",
+        "POST /v1/uploads/{upload_id}/parts",
+        "POST /v1/uploads/{upload_id}/complete",
+        "POST /v1/uploads/{upload_id}/cancel",
         "GET /v1/models",
         "GET /v1/models/{model_id}",
         "GET /v1/batch/jobs",
@@ -222,6 +228,7 @@ async def test_the_openapi_document_has_every_route_and_only_known_schemas(rig: 
         "GET /v1/limits",
     }
     text = json.dumps(document)
+    assert "#/$defs/" not in text, "what stands inside a body's schema cannot be found there"
     named = set(document["components"]["schemas"])
     for piece in text.split('"#/components/schemas/')[1:]:
         assert piece.partition('"')[0] in named

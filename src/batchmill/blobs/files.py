@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,27 +132,31 @@ class Files:
 
     def read_ranges(self, ranges: Sequence[Range]) -> list[bytes]:
         """Those runs, in the order given."""
-        by_blob: dict[BlobName, list[Range]] = {}
-        for run in ranges:
-            by_blob.setdefault(run.blob, []).append(run)
-        found: dict[Range, bytes] = {}
-        for name, runs in by_blob.items():
-            found.update(self._read_runs(name, runs))
-        return [found[run] for run in ranges]
+        by_blob: dict[BlobName, list[int]] = {}
+        for place, run in enumerate(ranges):
+            by_blob.setdefault(run.blob, []).append(place)
+        if len(by_blob) == 1:
+            return self._read_runs(ranges[0].blob, ranges)
+        found = [b""] * len(ranges)
+        for name, places in by_blob.items():
+            runs = self._read_runs(name, [ranges[place] for place in places])
+            for place, data in zip(places, runs, strict=True):
+                found[place] = data
+        return found
 
-    def _read_runs(self, name: BlobName, runs: list[Range]) -> Mapping[Range, bytes]:
+    def _read_runs(self, name: BlobName, runs: Sequence[Range]) -> list[bytes]:
         """One read for runs that lie close together, else one for each."""
-        start = min(run.offset for run in runs)
-        end = max(run.offset + run.length for run in runs)
+        start = min([run.offset for run in runs])
+        end = max([run.offset + run.length for run in runs])
         with _readable(name):
             fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if end - start > 2 * sum(run.length for run in runs) + _NEARBY_BYTES:
-                    return {run: _exactly(name, fd, run.offset, run.length) for run in runs}
+                if end - start > 2 * sum([run.length for run in runs]) + _NEARBY_BYTES:
+                    return [_exactly(name, fd, run.offset, run.length) for run in runs]
                 data = _exactly(name, fd, start, end - start)
             finally:
                 os.close(fd)
-        return {run: data[run.offset - start : run.offset - start + run.length] for run in runs}
+        return [data[(at := run.offset - start) : at + run.length] for run in runs]
 
     def now(self) -> float:
         """The time by which the file system stamps files."""

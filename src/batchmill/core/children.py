@@ -19,7 +19,7 @@ from batchmill.core.lines import spans
 from batchmill.core.names import kept_name, order_name
 from batchmill.core.order import ShardOrder
 from batchmill.core.places import places
-from batchmill.core.segments import Piece, batches
+from batchmill.core.segments import batches
 from batchmill.errors import BlobMissing
 from batchmill.failures import NO_FAILURES, FailureKind, Failures, FailureTally
 from batchmill.model import (
@@ -36,6 +36,7 @@ from batchmill.model import (
     Shard,
     Stream,
     Usage,
+    total,
 )
 from batchmill.ports import Blobs, Ledger, Range
 from batchmill.results import Choice, Kept, KeptShard, ShardResults
@@ -111,7 +112,7 @@ class Beginning:
     @property
     def usage(self) -> Usage:
         """All of it: a line that failed has none."""
-        return sum((part.usage for part in self.results.parts), NO_USAGE)
+        return total([part.usage for part in self.results.parts])
 
 
 def chosen_of(first_line: int, failures: Sequence[Failures], choice: Choice) -> frozenset[int]:
@@ -146,7 +147,7 @@ class _Sums:
         succeeded = sum(stream is Stream.OUT for stream in beginning.sides.values())
         self.succeeded += succeeded
         self.failed += len(beginning.sides) - succeeded
-        self.usage = self.usage + beginning.usage
+        self.usage = total([self.usage, beginning.usage])
         self.failures = self.failures.plus(beginning.failures)
 
     def kept(self) -> Kept:
@@ -225,12 +226,12 @@ def runs(ranges: Iterable[Range]) -> list[Range]:
 async def _write(name: BlobName, sources: Sequence[Range], blobs: Blobs) -> None:
     writer = await blobs.writer(name)
     try:
-        for batch in batches([Piece(0, source) for source in sources]):
+        for batch in batches([(0, source) for source in sources]):
             if len(batch) > 1:
-                copied = await blobs.read_ranges([piece.source for piece in batch])
+                copied = await blobs.read_ranges([source for _, source in batch])
                 await writer.write(b"".join(copied))
                 continue
-            source = batch[0].source
+            _, source = batch[0]
             async for chunk in blobs.read(source.blob, source.offset, source.length):
                 await writer.write(chunk)
         await writer.commit()

@@ -96,6 +96,8 @@ class Chores:
         now = await self.ledger.now()
         keep = self.upload_retention_seconds
         await self.blobs.delete_many(await self.ledger.expire_files(now - keep if keep else 0.0))
+        while names := await self.ledger.expire_assemblies():
+            await self.blobs.delete_many(names)
         while names := await self.ledger.part_blobs_to_drop(BATCH):
             await self.blobs.delete_many(names)
             await self.ledger.dropped(names)
@@ -117,7 +119,12 @@ async def sweep_orphans(
     Published names decide; age only keeps it from what is being written this moment.
     """
     deleted = 0
-    for prefix, age in (("jobs/", results_age_seconds), ("inputs/", uploads_age_seconds)):
+    ages = {
+        "jobs/": results_age_seconds,
+        "inputs/": uploads_age_seconds,
+        "uploads/": uploads_age_seconds,
+    }
+    for prefix, age in ages.items():
         batch: list[BlobName] = []
         async for name in blobs.names(prefix, age):
             batch.append(name)

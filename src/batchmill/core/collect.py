@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 import structlog
@@ -29,6 +30,7 @@ from batchmill.model import (
     Stream,
     Usage,
     Verdict,
+    total,
 )
 from batchmill.ports import Blobs, Ledger
 
@@ -45,13 +47,13 @@ class GroupRules:
 
 @dataclass(slots=True)
 class Batchlet:
-    """What one shard has in a group: result lines in the order they came."""
+    """What one shard has in a group: its outcomes in the order they came, column by column."""
 
+    places: list[int] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    entries: list[PartEntry] = field(default_factory=list)
-    size_bytes: int = 0
+    usages: list[Usage] = field(default_factory=list)
     held_bytes: int = 0
-    usage: Usage = Usage()
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -101,15 +103,15 @@ class Collector:
         mine = self._group.get(shard)
         if mine is None:
             mine = self._group[shard] = Batchlet()
-        mine.entries.append(PartEntry(local, mine.size_bytes, len(line), stream))
+            self._dirty.set()
+        mine.places.append(local)
+        mine.streams.append(stream)
         mine.lines.append(line)
-        mine.size_bytes += len(line)
-        mine.held_bytes += held_bytes
         if usage is not NO_USAGE:
-            mine.usage = mine.usage + usage
+            mine.usages.append(usage)
+        mine.held_bytes += held_bytes
         shard.uncommitted += 1
         self._group_bytes += len(line)
-        self._dirty.set()
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
 
@@ -170,7 +172,7 @@ class Collector:
             break
         self.is_held_up = False
         for shard, mine in group.items():
-            shard.uncommitted -= len(mine.entries)
+            shard.uncommitted -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
 
@@ -179,4 +181,7 @@ def _part(shard: OpenShard, mine: Batchlet) -> Part:
     lease = shard.lease.lease
     name: BlobName = part_name(lease.job, lease.n, lease.epoch, shard.parts_written)
     shard.parts_written += 1
-    return Part(name, tuple(mine.entries), mine.size_bytes, mine.usage, grouped(mine.failures))
+    lengths = [len(line) for line in mine.lines]
+    offsets = accumulate(lengths, initial=0)
+    entries = tuple(map(PartEntry, mine.places, offsets, lengths, mine.streams))
+    return Part(name, entries, sum(lengths), total(mine.usages), grouped(mine.failures))

@@ -125,16 +125,15 @@ class Dispatcher:
         """Something may be sendable now: fill the engines' windows, a line each in turn."""
         links = list(self.links) if self._tasks is not None else []
         while links:
-            links = [link for link in links if self._send_next(link)]
+            links = [link for link in links if not link.gate.is_full and self._send_next(link)]
 
     def _send_next(self, link: Link) -> bool:
         """Send the next line that may go to that engine; False where none may."""
-        if link.gate.is_full:
-            return False
         now = self._clock.boot()
         line = self.pool.next(link.gate, link.serves, now) if self._may_send(now) else None
         if line is None:
-            self._set_alarm(link, now)
+            if not link.gate.is_full:
+                self._set_alarm(link, now)
             return False
         route: Route = (line.shard.job.endpoint, line.model)
         attempt = Attempt(link, line, route, self._landed)
@@ -177,8 +176,9 @@ class Dispatcher:
                 self._act(attempt, reply)
             elif isinstance(reply, Answered):
                 self._released(reply.held_bytes)
-            while self._tasks is not None and self._send_next(attempt.link):
-                pass
+            while self._tasks is not None and not attempt.link.gate.is_full:
+                if not self._send_next(attempt.link):
+                    break
         except Exception as error:  # noqa: BLE001 - the worker ends with it
             self._break(error)
 
@@ -190,7 +190,7 @@ class Dispatcher:
         """The attempt is over, whatever came of it: its slot is free."""
         if attempt not in self._out:
             return
-        self._out.discard(attempt)
+        self._out.remove(attempt)
         attempt.flight = None  # it knows this attempt: nothing is left to the garbage collector
         line = attempt.line
         line.shard.flights -= 1

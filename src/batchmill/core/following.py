@@ -88,30 +88,30 @@ class Follower:
         pieces = await self._pieces(published)
         first = self.at.position + 1 if published.sequence == self.at.sequence else 0
         for batch in batches(pieces[first : first + limit - self.given]):
-            if batch[0].source.length > LONG_LINE_BYTES:
+            if batch[0][1].length > LONG_LINE_BYTES:
                 async for piece in self._long(published.sequence, batch[0]):
                     yield piece
                 continue
-            found = await self._blobs.read_ranges([piece.source for piece in batch])
+            found = await self._blobs.read_ranges([source for _, source in batch])
             lines = [
-                self._head(published.sequence, piece.line) + data[1:]
-                for piece, data in zip(batch, found, strict=True)
+                self._head(published.sequence, position) + data[1:]
+                for (position, _), data in zip(batch, found, strict=True)
             ]
-            self.at = Cursor(published.sequence, batch[-1].line)
+            self.at = Cursor(published.sequence, batch[-1][0])
             self.given += len(lines)
             yield b"".join(lines)
 
     async def _long(self, sequence: int, piece: Piece) -> AsyncGenerator[bytes, None]:
         """A line that is too long to be held."""
-        source = piece.source
+        position, source = piece
         chunks = self._blobs.read(source.blob, source.offset + 1, source.length - 1)
-        head = self._head(sequence, piece.line)
+        head = self._head(sequence, position)
         async for chunk in chunks:
             self._is_within_line = True
             yield head + chunk
             head = b""
         self._is_within_line = False
-        self.at = Cursor(sequence, piece.line)
+        self.at = Cursor(sequence, position)
         self.given += 1
 
     def _head(self, sequence: int, position: int) -> bytes:
@@ -127,7 +127,7 @@ class Follower:
         else:
             known = await self._places(published.n)
             sources = [known[entry.line] for entry in part.entries]
-        return [Piece(position, source) for position, source in enumerate(sources)]
+        return list(enumerate(sources))
 
     async def _places(self, n: int) -> Mapping[int, Range]:
         known = self._known.get(n)

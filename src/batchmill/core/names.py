@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from batchmill.assembly import AssemblyId, PieceId
 from batchmill.model import BlobName, FileId, JobId, Stream
 
 
 def input_name(file: FileId) -> BlobName:
     """An upload, or the inline requests of a job."""
     return BlobName(f"inputs/{file}")
+
+
+def piece_name(assembly: AssemblyId, piece: PieceId) -> BlobName:
+    """A piece of a file that is not yet put together."""
+    return BlobName(f"uploads/{assembly}/{piece}")
 
 
 def part_name(job: JobId, n: int, epoch: int, i: int) -> BlobName:

@@ -125,9 +125,10 @@ class Pool:
 
     def next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
         """Take the line that goes to this engine now, if any may."""
-        self.wake(now)
         if not gate.has_room(now):
             return None
+        if self._delayed:
+            self.wake(now)
         if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
         best = self._best(gate, serves, now)
@@ -141,13 +142,15 @@ class Pool:
 
     def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
         """The queue whose turn it is at this engine."""
+        if len(self._queues) == 1:
+            [queue] = self._queues.values()
+            may = self._live(queue) and serves(queue.route[1]) and gate.admits(queue.route, now)
+            return queue if may else None
         best: Queue | None = None
         rank: tuple[int, int, int, int, int] | None = None
         for queue in self._queues.values():
             if not self._live(queue) or not serves(queue.route[1]):
                 continue
-            if len(self._queues) == 1:
-                return queue if gate.admits(queue.route, now) else None
             its = (
                 -queue.priority,
                 self.tenant_in_flight[queue.tenant],

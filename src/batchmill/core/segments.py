@@ -7,24 +7,20 @@ needs no more memory than one of small ones.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-
-from msgspec import Struct
+from operator import itemgetter
 
 from batchmill.core.names import segment_name
 from batchmill.core.reading import custom_ids, read_shard
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobMissing
-from batchmill.model import Fate, Outcome, Part, PartEntry, Segment, Stream
+from batchmill.model import Fate, Outcome, Part, Segment, Stream
 from batchmill.ports import Blobs, Formats, Range
 
 COPY_BYTES = 1024 * 1024
 
 
-class Piece(Struct, frozen=True, gc=False):
-    """Where one line of a segment comes from."""
-
-    line: int
-    source: Range
+Piece = tuple[int, Range]
+"""A line of a segment, by its number in the shard, and where it comes from."""
 
 
 async def write_segments(shard: OpenShard, blobs: Blobs, formats: Formats) -> list[Segment]:
@@ -41,12 +37,13 @@ async def write_segments(shard: OpenShard, blobs: Blobs, formats: Formats) -> li
 def pieces_of(parts: list[Part], stream: Stream) -> list[Piece]:
     """The result lines of one side over all parts, in line order."""
     pieces = [
-        Piece(entry.line, _range(part, entry))
+        (entry.line, Range(part.blob, entry.offset, entry.length))
         for part in parts
         for entry in part.entries
         if entry.stream is stream
     ]
-    return sorted(pieces, key=lambda piece: piece.line)
+    pieces.sort(key=itemgetter(0))
+    return pieces
 
 
 def batches(pieces: list[Piece], limit_bytes: int = COPY_BYTES) -> Iterator[list[Piece]]:
@@ -54,11 +51,12 @@ def batches(pieces: list[Piece], limit_bytes: int = COPY_BYTES) -> Iterator[list
     batch: list[Piece] = []
     size = 0
     for piece in pieces:
-        if batch and size + piece.source.length > limit_bytes:
+        length = piece[1].length
+        if batch and size + length > limit_bytes:
             yield batch
             batch, size = [], 0
         batch.append(piece)
-        size += piece.source.length
+        size += length
     if batch:
         yield batch
 
@@ -84,11 +82,11 @@ async def _copied(
     ids: list[bytes] = []
     for batch in batches(pieces):
         try:
-            yield b"".join(await blobs.read_ranges([piece.source for piece in batch]))
+            yield b"".join(await blobs.read_ranges([source for _, source in batch]))
         except BlobMissing:
             ids = ids or await _custom_ids(shard, blobs)
             for piece in batch:
-                yield await _copied_or_lost(shard, piece, ids[piece.line], blobs, formats)
+                yield await _copied_or_lost(shard, piece, ids[piece[0]], blobs, formats)
 
 
 async def _copied_or_lost(
@@ -96,12 +94,13 @@ async def _copied_or_lost(
 ) -> bytes:
     """A result that was published and is no longer there leaves a line that says so, on the
     side on which it was counted: conservation holds, and nobody takes it for an answer."""
+    line, source = piece
     try:
-        [data] = await blobs.read_ranges([piece.source])
+        [data] = await blobs.read_ranges([source])
     except BlobMissing as error:
         message = f"The result of this line has been lost from storage: {error}"
         outcome = Outcome(Fate.FAILED, code="internal_error", message=message)
-        number = shard.lease.shard.first_line + piece.line
+        number = shard.lease.shard.first_line + line
         return formats[shard.job.dialect].result(shard.job, number, custom_id, outcome)
     return data
 
@@ -113,7 +112,3 @@ async def _custom_ids(shard: OpenShard, blobs: Blobs) -> list[bytes]:
         return custom_ids(shard.lease.shard, data, order)
     except BlobMissing:
         return custom_ids(shard.lease.shard, b"")
-
-
-def _range(part: Part, entry: PartEntry) -> Range:
-    return Range(part.blob, entry.offset, entry.length)

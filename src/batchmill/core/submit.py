@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from batchmill.clock import new_id
 from batchmill.core.models import Catalogue
 from batchmill.core.names import input_name
-from batchmill.errors import InvalidInput, NotFound, StateConflict, Unavailable
+from batchmill.errors import BlobsUnavailable, InvalidInput, NotFound, StateConflict, Unavailable
 from batchmill.model import (
     BlobName,
     Dialect,
@@ -29,6 +30,7 @@ from batchmill.model import (
     OnInvalid,
     TenantId,
 )
+from batchmill.once import Once
 from batchmill.ports import Blobs, Ledger
 
 BATCH_PURPOSE = "batch"
@@ -91,6 +93,7 @@ class Order:
     requests: Sequence[bytes] = ()
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
+    once: Once | None = None
 
 
 def window_seconds(text: str) -> int | None:
@@ -103,19 +106,29 @@ def window_seconds(text: str) -> int | None:
 
 
 async def submit(
-    ledger: Ledger, blobs: Blobs, catalogue: Catalogue, limits: Limits, order: Order
+    ledger: Ledger,
+    blobs: Blobs,
+    catalogue: Catalogue,
+    limits: Limits,
+    order: Order,
+    low_disk_bytes: int = 0,
 ) -> Job:
-    """Record the job durably and return it, its total already right.
+    """Record the job durably and return it, its total already right. An order that came before
+    gives the job that it made, as it is now, even where it could no longer be made.
 
-    Raises `InvalidInput` (model, purpose, too many lines), `NotFound` (an input file) and
+    Raises `InvalidInput` (model, purpose, too many lines), `NotFound` (an input file),
+    `Conflict` (a key with another body), `Unavailable` (no room for inline requests) and
     whatever the stores raise; then there is no job.
     """
+    if order.once is not None and (made := await ledger.made_by(order.once)) is not None:
+        return made
     refuse_unserved(order.model, order.agent_id, catalogue)
     if order.requests:
+        await refuse_when_full(blobs, low_disk_bytes, sum(map(len, order.requests)))
         return await _submit_inline(ledger, blobs, limits, order)
     inputs = await _find_inputs(ledger, limits, order)
     try:
-        return await ledger.create_job(_new_job(order, inputs), inputs, None)
+        return await ledger.create_job(_new_job(order, inputs), inputs, None, order.once)
     except StateConflict as e:
         raise NotFound(
             "An input file was deleted while the job was being created; upload it again.",
@@ -196,7 +209,12 @@ async def _submit_inline(ledger: Ledger, blobs: Blobs, limits: Limits, order: Or
         blob=blob,
     )
     inputs = (JobInput(file_id, file.filename, blob, size_bytes, len(order.requests)),)
-    return await ledger.create_job(_new_job(order, inputs), inputs, file)
+    new = _new_job(order, inputs)
+    job = await ledger.create_job(new, inputs, file, order.once)
+    if job.id != new.id:
+        with suppress(BlobsUnavailable):  # the sweep finds it
+            await blobs.delete_many([blob])
+    return job
 
 
 async def _write(blobs: Blobs, name: BlobName, lines: Sequence[bytes]) -> tuple[int, str]:

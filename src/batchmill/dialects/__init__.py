@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batchmill.dialects import files, models
+from batchmill.dialects import files, models, uploads
 from batchmill.dialects.mistral import routes as mistral
 
-ROUTERS = (files.router, models.router, mistral.router)
+ROUTERS = (files.router, uploads.router, models.router, mistral.router)
 """Every vendor's routes, for `web.api.create_api`."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from batchmill.core.names import input_name
 from batchmill.core.submit import BATCH_PURPOSE
 from batchmill.errors import InvalidFile, InvalidInput
+from batchmill.model import File, FileId, FileSource, TenantId
 from batchmill.web.uploads import Upload
 
 MAX_EXPIRY_HOURS = 24 * 366
@@ -65,12 +67,7 @@ def read_fields(fields: Mapping[str, str]) -> FileFields:
     """The fields of a form; empty ones are absent. Raises `InvalidInput`."""
     given = {name: text for name, text in fields.items() if text}
     purpose = given.get("purpose", BATCH_PURPOSE)
-    if _PURPOSE.fullmatch(purpose) is None:
-        raise InvalidInput(
-            "A purpose is up to 64 letters, digits, dots, hyphens and underscores.",
-            param="purpose",
-            code="invalid_value",
-        )
+    check_purpose(purpose)
     visibility = given.get("visibility")
     if visibility is not None and visibility not in VISIBILITIES:
         raise InvalidInput(
@@ -80,6 +77,44 @@ def read_fields(fields: Mapping[str, str]) -> FileFields:
             status=422,
         )
     return FileFields(purpose, visibility, _lasts_seconds(given))
+
+
+def check_purpose(purpose: str) -> None:
+    """Raise `InvalidInput` for what cannot be a purpose."""
+    if _PURPOSE.fullmatch(purpose) is None:
+        raise InvalidInput(
+            "A purpose is up to 64 letters, digits, dots, hyphens and underscores.",
+            param="purpose",
+            code="invalid_value",
+        )
+
+
+def new_file(
+    id: FileId, upload: Upload, fields: FileFields, tenant: TenantId, now: float, keep: float
+) -> File:
+    """The file that its fields and its bytes describe. It lasts as long as it says, and at most
+    the `keep` seconds of this installation (0: for ever). Raises `InvalidFile`."""
+    check_content(fields.purpose, upload)
+    lasts = [seconds for seconds in (fields.lasts_seconds, keep) if seconds]
+    is_lines = fields.purpose == BATCH_PURPOSE or (upload.filename or "").lower().endswith(".jsonl")
+    mimetype = upload.mimetype
+    if is_lines and mimetype in {None, "application/octet-stream"}:
+        mimetype = "application/jsonl"
+    return File(
+        id=id,
+        tenant=tenant,
+        filename=upload.filename or "upload",
+        purpose=fields.purpose,
+        source=FileSource.UPLOAD,
+        size_bytes=upload.size_bytes,
+        created_at=now,
+        lines=upload.lines.lines if is_lines else None,
+        mimetype=mimetype,
+        visibility=fields.visibility,
+        signature=upload.digest.hexdigest(),
+        expires_at=now + min(lasts) if lasts else None,
+        blob=input_name(id),
+    )
 
 
 def check_content(purpose: str, upload: Upload) -> None:

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from batchmill.clock import new_id
 from batchmill.core.names import input_name
-from batchmill.core.submit import BATCH_PURPOSE
-from batchmill.dialects.fileforms import FORM_SCHEMA, check_content, read_fields
+from batchmill.dialects.fileforms import FORM_SCHEMA, new_file, read_fields
 from batchmill.dialects.fileobjects import (
     RESULT_PURPOSE,
     DeletedFile,
@@ -22,7 +21,7 @@ from batchmill.dialects.fileobjects import (
 )
 from batchmill.dialects.ids import file_id as id_of_file
 from batchmill.dialects.ids import no_such_file, uuid_in
-from batchmill.model import File, FileId, FileSource
+from batchmill.model import File, FileId
 from batchmill.ports import FileQuery, Page
 from batchmill.web import signing
 from batchmill.web.auth import Caller, CallerOf, is_host
@@ -31,7 +30,7 @@ from batchmill.web.errors import error_responses
 from batchmill.web.paging import MAX_LIMIT, Limit, PageNumber, PageSize
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
-from batchmill.web.uploads import Reception, Upload
+from batchmill.web.uploads import Reception
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
@@ -74,7 +73,9 @@ async def upload_file(request: Request, services: Wired, caller: CallerOf) -> Re
     new = FileId(new_id())
     async with Reception(request, services, input_name(new)) as reception:
         upload = await reception.receive()
-        file = await _new_file(new, upload, services, caller)
+        fields, now = read_fields(upload.fields), await services.ledger.now()
+        keep = services.rules.keep_uploads_seconds
+        file = new_file(new, upload, fields, caller.tenant, now, keep)
         await reception.commit()
     return json_reply(file_object(await services.ledger.add_file(file), services.rules))
 
@@ -188,40 +189,6 @@ async def _find(text: str, services: Services, caller: Caller) -> File:
     if file is None:
         raise no_such_file(text)
     return file
-
-
-async def _new_file(id: FileId, upload: Upload, services: Services, caller: Caller) -> File:
-    """The file that the form describes. Raises `InvalidInput` and `InvalidFile`."""
-    fields = read_fields(upload.fields)
-    check_content(fields.purpose, upload)
-    now = await services.ledger.now()
-    return File(
-        id=id,
-        tenant=caller.tenant,
-        filename=upload.filename or "upload",
-        purpose=fields.purpose,
-        source=FileSource.UPLOAD,
-        size_bytes=upload.size_bytes,
-        created_at=now,
-        lines=upload.lines.lines if _is_lines(upload, fields.purpose) else None,
-        mimetype=_mimetype(upload, fields.purpose),
-        visibility=fields.visibility,
-        signature=upload.digest.hexdigest(),
-        expires_at=None if fields.lasts_seconds is None else now + fields.lasts_seconds,
-        blob=input_name(id),
-    )
-
-
-def _mimetype(upload: Upload, purpose: str) -> str | None:
-    """What the form says, unless it says nothing: then JSON lines, where they are."""
-    given = upload.mimetype
-    if given not in {None, "application/octet-stream"}:
-        return given
-    return "application/jsonl" if _is_lines(upload, purpose) else given
-
-
-def _is_lines(upload: Upload, purpose: str) -> bool:
-    return purpose == BATCH_PURPOSE or (upload.filename or "").lower().endswith(".jsonl")
 
 
 def _details(file: File, services: Services) -> FileDetails:

@@ -25,7 +25,6 @@ from batchmill.ledger.rows import (
     bitmap_bytes,
     shard_values,
     text,
-    to_usage,
     usage_values,
 )
 from batchmill.ledger.schema import IS_RUN, file, job, part, retry, segment, shard
@@ -46,7 +45,7 @@ def create_child(tx: Transaction, child: Job, choice: Choice) -> Job:
         _require_results(tx, parent)
         _require_no_child(tx, parent)
         try:
-            create(tx, child, inputs(tx, parent.id), None)
+            create(tx, child, inputs(tx, parent.id), None, None)
         except StateConflict as error:
             raise _refusal(parent, str(error)) from error
         chosen = {"kinds": text(sorted(choice.kinds)), "lines": _packed(choice.lines)}
@@ -101,7 +100,7 @@ def plan_child(tx: Transaction, lease: Lease, kept: Kept) -> Job:
             "failures": text(kept.failures),
             "sequence": last or 0,
             "shards_left": shards_left,
-            **usage_values(to_usage(row) + kept.usage),
+            **usage_values(kept.usage),
         }
         tx.run(sa.update(job).where(job.c.id == row.id).values(values))
         queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))

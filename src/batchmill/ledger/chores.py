@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from batchmill.ledger.endings import end_unvalidated, publish_anyhow
 from batchmill.ledger.leases import (
     FENCE,
+    HAS_RUN_OUT,
+    IS_DUE,
+    clock_of,
     close_fenced,
     fence_of,
     grant,
     granted,
-    has_run_out,
-    is_due,
     release,
 )
 from batchmill.ledger.rows import Row, to_job
@@ -90,20 +91,23 @@ def _give_up(tx: Transaction, lease: Lease, reason: str) -> None:
 
 def _next(tx: Transaction, kind: Kind) -> Row | None:
     """The chore of that kind to do next: of the highest priority, then of the oldest job."""
-    return tx.one(_by_turn(kind, sa.and_(IS_LEASED, has_run_out(tx.at)))) or tx.one(
-        _by_turn(kind, sa.and_(IS_OPEN, IS_CHORE, is_due(tx.at)))
-    )
+    values = {"kind": kind.value, **clock_of(tx.at)}
+    return tx.one(_ABANDONED, values) or tx.one(_DUE, values)
 
 
-def _by_turn(kind: Kind, state: sa.ColumnElement[bool]) -> sa.Select[Any]:
+def _by_turn(state: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return (
         sa.select(shard)
         .join(job, job.c.id == shard.c.job_id, isouter=True)
-        .where(shard.c.kind == kind.value, state)
+        .where(shard.c.kind == sa.bindparam("kind"), state)
         .order_by(job.c.priority.desc(), job.c.ordinal)
         .limit(1)
         .with_for_update(skip_locked=True, of=shard)
     )
+
+
+_ABANDONED = _by_turn(sa.and_(IS_LEASED, HAS_RUN_OUT))
+_DUE = _by_turn(sa.and_(IS_OPEN, IS_CHORE, IS_DUE))
 
 
 def _job_of(tx: Transaction, id: JobId) -> Job | None:

@@ -15,16 +15,17 @@ import sqlalchemy as sa
 from batchmill.ledger.endings import may_become
 from batchmill.ledger.leases import (
     CLAIMABLE_STATES,
+    HAS_OPEN,
+    HAS_RUN_OUT,
+    IS_CLAIMABLE,
     STOPPED_STATES,
+    clock_of,
     grant,
     granted,
-    has_open,
-    has_run_out,
-    is_claimable,
 )
 from batchmill.ledger.rows import Row, Values, to_input, to_job, to_part, to_shard
 from batchmill.ledger.schema import IS_LEASED, IS_OPEN, IS_RUN, job, job_input, part, shard
-from batchmill.ledger.store import Moment, Transaction
+from batchmill.ledger.store import Transaction
 from batchmill.ledger.turns import Candidate, deal
 from batchmill.model import (
     Ending,
@@ -42,6 +43,58 @@ from batchmill.model import (
 from batchmill.ports import Want
 
 _Key = tuple[JobId, int]
+
+
+_LEASED_BY_JOB = (
+    sa.select(
+        shard.c.job_id,
+        sa.func.count().label("leased"),
+        sa.func.sum(sa.case((HAS_RUN_OUT, 1), else_=0)).label("over"),
+        sa.func.sum(sa.case((shard.c.settling.is_(sa.false()), 1), else_=0)).label("unaware"),
+    )
+    .where(IS_RUN, IS_LEASED)
+    .group_by(shard.c.job_id)
+)
+"""Leased run shards of each job: all, those that have run out, and those granted before their job
+stopped."""
+
+_CLAIMABLE_JOBS = sa.select(
+    job.c.id,
+    job.c.tenant,
+    job.c.priority,
+    job.c.deadline,
+    job.c.ordinal,
+    job.c.state,
+    job.c.ending,
+    job.c.model,
+    job.c.paused,
+    job.c.stopped_tick,
+    job.c.stopped_boot,
+    HAS_OPEN.label("has_open"),
+).where(job.c.state.in_(CLAIMABLE_STATES))
+"""The jobs whose shards may be run or settled, and whether each has an open one."""
+
+
+def _some_of_a_job(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Up to `number` run shards of one job, but those of `taken`, in their order."""
+    return (
+        sa.select(shard)
+        .where(shard.c.job_id == sa.bindparam("of_job"), IS_RUN, *conditions)
+        .where(shard.c.n.not_in(sa.bindparam("taken", expanding=True)))
+        .order_by(shard.c.n)
+        .limit(sa.bindparam("number"))
+    )
+
+
+_ABANDONED = _some_of_a_job(IS_LEASED, HAS_RUN_OUT).with_for_update(skip_locked=True)
+_REVOCABLE = _some_of_a_job(
+    IS_LEASED, sa.or_(HAS_RUN_OUT, shard.c.settling.is_(sa.false()))
+).with_for_update(skip_locked=True)
+_FRESH = (
+    _some_of_a_job(IS_OPEN, IS_CLAIMABLE)
+    .join(job, job.c.id == shard.c.job_id)
+    .with_for_update(skip_locked=True, of=shard)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +152,8 @@ class _Grant:
 def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
     """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
     first, then by turns."""
-    leased = {row.job_id: row for row in tx.all(_leased_by_job(tx.at))}
-    rows = tx.all(_claimable_jobs(tx.at))
+    leased = {row.job_id: row for row in tx.all(_LEASED_BY_JOB, clock_of(tx.at))}
+    rows = tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))
     running = {each: row.leased - row.over for each, row in leased.items()}
     load = _Load(running, _by_tenant(rows, running))
     turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
@@ -133,39 +186,6 @@ def _deal(
             if len(rows) < number:
                 del open_turns[chosen]
     return taken
-
-
-def _leased_by_job(at: Moment) -> sa.Select[Any]:
-    """Leased run shards of each job: all, those that have run out, and those granted before
-    their job stopped."""
-    return (
-        sa.select(
-            shard.c.job_id,
-            sa.func.count().label("leased"),
-            sa.func.sum(sa.case((has_run_out(at), 1), else_=0)).label("over"),
-            sa.func.sum(sa.case((shard.c.settling.is_(sa.false()), 1), else_=0)).label("unaware"),
-        )
-        .where(IS_RUN, IS_LEASED)
-        .group_by(shard.c.job_id)
-    )
-
-
-def _claimable_jobs(at: Moment) -> sa.Select[Any]:
-    """The jobs whose shards may be run or settled, and whether each has an open one."""
-    return sa.select(
-        job.c.id,
-        job.c.tenant,
-        job.c.priority,
-        job.c.deadline,
-        job.c.ordinal,
-        job.c.state,
-        job.c.ending,
-        job.c.model,
-        job.c.paused,
-        job.c.stopped_tick,
-        job.c.stopped_boot,
-        has_open(at).label("has_open"),
-    ).where(job.c.state.in_(CLAIMABLE_STATES))
 
 
 def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[TenantId, int]:
@@ -205,19 +225,13 @@ def _stop_is_old(tx: Transaction, row: Row) -> bool:
 
 def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:
     """Up to that many claimable shards of one job, but those: abandoned ones first."""
+    asked = {"of_job": turn.candidate.job, "taken": but, **clock_of(tx.at)}
     rows: list[Row] = []
-    mine = sa.select(shard).where(shard.c.job_id == turn.candidate.job, IS_RUN)
-    mine = mine.where(shard.c.n.not_in(but)).order_by(shard.c.n)
     if turn.abandoned:
-        over = has_run_out(tx.at)
-        if turn.revocable:
-            over = sa.or_(over, shard.c.settling.is_(sa.false()))
-        abandoned = mine.where(IS_LEASED, over).limit(number)
-        rows += tx.all(abandoned.with_for_update(skip_locked=True))
+        abandoned = _REVOCABLE if turn.revocable else _ABANDONED
+        rows += tx.all(abandoned, {**asked, "number": number})
     if len(rows) < number:
-        fresh = mine.join(job, job.c.id == shard.c.job_id).where(IS_OPEN, is_claimable(tx.at))
-        fresh = fresh.limit(number - len(rows))
-        rows += tx.all(fresh.with_for_update(skip_locked=True, of=shard))
+        rows += tx.all(_FRESH, {**asked, "number": number - len(rows)})
     return rows
 
 

@@ -8,22 +8,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchmill.errors import StateConflict
-from batchmill.ledger import files
+from batchmill.ledger import files, replays
 from batchmill.ledger.endings import open_chore, stopping
 from batchmill.ledger.rows import input_values, job_values, to_input, to_job
 from batchmill.ledger.schema import file, job, job_input, job_metadata
 from batchmill.ledger.store import Transaction
 from batchmill.model import Ending, File, Job, JobId, JobInput, JobState, Kind, TenantId
+from batchmill.once import Once
 from batchmill.ports import JobQuery, Page
 
 _PAUSABLE = (JobState.QUEUED.value, JobState.RUNNING.value)
 
 
-def create(tx: Transaction, new: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
+def create(
+    tx: Transaction, new: Job, inputs: Sequence[JobInput], inline: File | None, once: Once | None
+) -> Job:
     """Record a job with its validate row; asked again with the same id, nothing changes."""
     before = tx.one(sa.select(job).where(job.c.id == new.id))
     if before is not None:
         return to_job(before)
+    if once is not None and (earlier := replays.admit(tx, once, new.id)) is not None:
+        return present(tx, earlier)
     if inline is not None:
         files.add(tx, inline)
     _require_files(tx, new.tenant, inputs)
@@ -35,6 +40,12 @@ def create(tx: Transaction, new: Job, inputs: Sequence[JobInput], inline: File |
     tx.each(sa.insert(job_metadata), pairs)
     open_chore(tx, new.id, Kind.VALIDATE)
     return present(tx, new.id)
+
+
+def made_by(tx: Transaction, once: Once) -> Job | None:
+    """The job that the same create made before."""
+    earlier = replays.find(tx, once)
+    return None if earlier is None else present(tx, earlier)
 
 
 def present(tx: Transaction, id: JobId) -> Job:

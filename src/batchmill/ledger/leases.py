@@ -79,27 +79,42 @@ def fence_of(lease: Lease) -> Values:
     }
 
 
-def has_run_out(at: Moment) -> sa.ColumnElement[bool]:
-    """The lease is over by time, or was given before the machine started anew."""
-    return sa.or_(shard.c.lease_boot != at.boot, shard.c.lease_until <= at.tick)
+HAS_RUN_OUT = sa.or_(
+    shard.c.lease_boot != sa.bindparam("now_boot"), shard.c.lease_until <= sa.bindparam("now_tick")
+)
+"""The lease is over by time, or was given before the machine started anew. This and what follows
+asks for the values of `clock_of`."""
+
+IS_DUE = sa.or_(
+    shard.c.run_after.is_(None),
+    shard.c.run_boot != sa.bindparam("now_boot"),
+    shard.c.run_after <= sa.bindparam("now_tick"),
+)
+"""Nothing asks the row to wait any longer."""
+
+IS_CLAIMABLE = sa.or_(
+    IS_DUE, sa.and_(job.c.state.in_(STOPPED_STATES), shard.c.settling.is_(sa.false()))
+)
+"""The open run shard may be claimed now. A wait ends when its job stops, but one that was asked
+for while settling counts."""
+
+HAS_OPEN = sa.exists().where(shard.c.job_id == job.c.id, IS_RUN, IS_OPEN, IS_CLAIMABLE)
+"""The job has an open run shard that may be claimed; looks at one shard per job."""
+
+_RUNS = sa.or_(job.c.paused.is_(sa.false()), job.c.state.in_(STOPPED_STATES))
+_HAS_WORK = sa.select(
+    sa.or_(
+        sa.exists().where(job.c.state.in_(CLAIMABLE_STATES), _RUNS, HAS_OPEN),
+        sa.exists().where(IS_LEASED, HAS_RUN_OUT),
+        sa.exists().where(IS_OPEN, IS_CHORE, IS_DUE),
+    )
+)
+"""Something is there to be claimed, by whoever can serve it."""
 
 
-def is_due(at: Moment) -> sa.ColumnElement[bool]:
-    """Nothing asks the row to wait any longer."""
-    waits_no_more = sa.or_(shard.c.run_boot != at.boot, shard.c.run_after <= at.tick)
-    return sa.or_(shard.c.run_after.is_(None), waits_no_more)
-
-
-def is_claimable(at: Moment) -> sa.ColumnElement[bool]:
-    """The open run shard may be claimed now. A wait ends when its job stops, but one that was
-    asked for while settling counts."""
-    asked_before_stop = sa.and_(job.c.state.in_(STOPPED_STATES), shard.c.settling.is_(sa.false()))
-    return sa.or_(is_due(at), asked_before_stop)
-
-
-def has_open(at: Moment) -> sa.Exists:
-    """The job has an open run shard that may be claimed; looks at one shard per job."""
-    return sa.exists().where(shard.c.job_id == job.c.id, IS_RUN, IS_OPEN, is_claimable(at))
+def clock_of(at: Moment) -> Values:
+    """The values of the conditions on time."""
+    return {"now_boot": at.boot, "now_tick": at.tick}
 
 
 def after_death(row: Row, at: Moment) -> Values:
@@ -158,7 +173,7 @@ def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> R
     clock = {"until": until, "boot": tx.at.boot}
     tx.each(_RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
-    return Renewal(answers, tx.at.wall, bool(tx.value(sa.select(_has_work(tx.at)))))
+    return Renewal(answers, tx.at.wall, bool(tx.value(_HAS_WORK, clock_of(tx.at))))
 
 
 def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:
@@ -205,12 +220,3 @@ def _answer(lease: Lease, row: Row | None) -> Answer:
     if row.state in STOPPED_STATES:
         return Answer(Verdict.STOP, Ending(row.ending))
     return Answer(Verdict.PAUSE if row.paused else Verdict.KEEP)
-
-
-def _has_work(at: Moment) -> sa.ColumnElement[bool]:
-    """Something is there to be claimed, by whoever can serve it."""
-    runs = sa.or_(job.c.paused.is_(sa.false()), job.c.state.in_(STOPPED_STATES))
-    a_job = sa.exists().where(job.c.state.in_(CLAIMABLE_STATES), runs, has_open(at))
-    left = sa.exists().where(IS_LEASED, has_run_out(at))
-    chore = sa.exists().where(IS_OPEN, IS_CHORE, is_due(at))
-    return sa.or_(a_job, left, chore)

@@ -27,7 +27,7 @@ from batchmill.ledger.rows import (
 )
 from batchmill.ledger.schema import IS_LEASED, IS_RUN, job, part, segment, shard
 from batchmill.ledger.store import Transaction
-from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, Usage
+from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, total
 
 _Key = tuple[JobId, int]
 _bit = (1).__lshift__
@@ -41,6 +41,22 @@ _HELD = (
     )
     .order_by(shard.c.job_id, shard.c.n)
     .with_for_update()
+)
+_COMMITTED = sa.update(shard).where(*FENCE)
+_COMPLETE = (
+    sa.select(shard.c.lines, shard.c.done, shard.c.succeeded).where(*FENCE).with_for_update()
+)
+_CLOSE = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None, done=None)
+_SPEND = (
+    sa.update(part)
+    .where(part.c.job_id == sa.bindparam("at_job"), part.c.n == sa.bindparam("at_n"))
+    .values(state="spent")
+)
+_ONE_LESS = (
+    sa.update(job)
+    .where(job.c.id == sa.bindparam("at_job"))
+    .values(shards_left=job.c.shards_left - 1)
+    .returning(job.c.shards_left)
 )
 _PUBLISHED = sa.select(part.c.blob).where(part.c.blob.in_(sa.bindparam("blobs", expanding=True)))
 
@@ -105,25 +121,21 @@ def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[
             before.add(each.blob)
             answers[i] = True
     changed = [progress for progress in shards.values() if progress.parts]
-    tx.each(sa.update(shard).where(*FENCE), [each.values() for each in changed])
+    tx.each(_COMMITTED, [each.values() for each in changed])
     _count(tx, changed)
     return tuple(answers)
 
 
 def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
     """Close a complete shard with its segments; the last one makes its job finalizable."""
-    held = sa.select(shard.c.lines, shard.c.done, shard.c.succeeded).where(*FENCE)
-    row = tx.one(held.with_for_update(), fence_of(lease))
+    row = tx.one(_COMPLETE, fence_of(lease))
     if row is None:
         return was_closed_by(tx, lease)
     _require_complete(lease, row, segments)
-    closed = sa.update(shard).where(*FENCE).values(state="closed", lease_until=None, done=None)
-    tx.run(closed, fence_of(lease))
+    tx.run(_CLOSE, fence_of(lease))
     tx.each(sa.insert(segment), [segment_values(lease.job, lease.n, side) for side in segments])
-    spent = sa.update(part).where(part.c.job_id == lease.job, part.c.n == lease.n)
-    tx.run(spent.values(state="spent"))
-    one_less = sa.update(job).where(job.c.id == lease.job).values(shards_left=job.c.shards_left - 1)
-    if tx.value(one_less.returning(job.c.shards_left)) == 0:
+    tx.run(_SPEND, {"at_job": lease.job, "at_n": lease.n})
+    if tx.value(_ONE_LESS, {"at_job": lease.job}) == 0:
         begin_finalizing(tx, lease.job)
     return True
 
@@ -165,7 +177,7 @@ def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
     """Add the parts to the counters of their job; gives the job's last sequence number."""
     streams = [entry.stream for each in parts for entry in each.entries]
     succeeded = streams.count(Stream.OUT)
-    usage = usage_values(sum((each.usage for each in parts), Usage()))
+    usage = usage_values(total([each.usage for each in parts]))
     grown = {
         "succeeded": succeeded,
         "failed": len(streams) - succeeded,

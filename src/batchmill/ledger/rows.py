@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from batchmill.assembly import Assembly, AssemblyId, AssemblyState, Piece, PieceId
 from batchmill.failures import Failures, FailureTally
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
@@ -229,6 +230,33 @@ def to_input(row: Row) -> JobInput:
     return JobInput(
         FileId(row.file_id), row.filename, BlobName(row.blob), row.size_bytes, row.lines
     )
+
+
+def to_assembly(row: Row, now: float) -> Assembly:
+    """A row of `assembly` at that time."""
+    state = AssemblyState(row.state)
+    if state is AssemblyState.PENDING and row.expires_at <= now:
+        state = AssemblyState.EXPIRED
+    return Assembly(
+        id=AssemblyId(row.id),
+        tenant=TenantId(row.tenant),
+        filename=row.filename,
+        purpose=row.purpose,
+        size_bytes=row.size_bytes,
+        mimetype=row.mimetype,
+        lasts_seconds=row.lasts_seconds,
+        state=state,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        file=None if row.file_id is None else FileId(row.file_id),
+        pieces=tuple(PieceId(each) for each in _ids.decode(row.piece_ids)),
+    )
+
+
+def to_piece(row: Row) -> Piece:
+    """A row of `assembly_piece`."""
+    name = BlobName(row.blob)
+    return Piece(PieceId(row.id), AssemblyId(row.assembly_id), name, row.size_bytes, row.created_at)
 
 
 # ---- shards, parts, segments ------------------------------------------------------------

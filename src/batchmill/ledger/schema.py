@@ -284,3 +284,54 @@ engine = sa.Table(
     _text("status"),
 )
 """An engine as each worker last saw it."""
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("ordinal", _Counter, primary_key=True, autoincrement=True),
+    _text("tenant"),
+    _text("route"),
+    _maybe("key", sa.Text),
+    _text("body"),
+    _text("api_key"),
+    _text("job_id"),
+    _time("created_at"),
+    sa.UniqueConstraint("tenant", "route", "key"),
+    sa.Index("idempotency_by_body", "body", "api_key"),
+    sa.Index("idempotency_by_age", "created_at"),
+)
+"""Creates of the last day, by which one that is sent again is known. `key` and `body` are digests;
+`api_key` is empty where none was needed."""
+
+assembly = sa.Table(
+    "assembly",
+    metadata,
+    _text("id", key=True),
+    _text("tenant"),
+    _text("filename"),
+    _text("purpose"),
+    _maybe("mimetype", sa.Text),
+    _count("size_bytes"),
+    _maybe("lasts_seconds", sa.BigInteger),
+    sa.Column("state", sa.Text, nullable=False, server_default="pending"),
+    _time("created_at"),
+    _time("expires_at"),
+    _maybe("file_id", sa.Text),
+    sa.Column("piece_ids", sa.Text, nullable=False, server_default="[]"),
+    _count("pieces"),
+    _count("received_bytes"),
+    _partial("assembly_pending", "expires_at", only="state = 'pending'"),
+    sa.Index("assembly_by_age", "created_at"),
+)
+"""A file that is sent in pieces. `pieces` and `received_bytes` count all that came."""
+
+assembly_piece = sa.Table(
+    "assembly_piece",
+    metadata,
+    _text("id", key=True),
+    _text("assembly_id"),
+    sa.Column("blob", sa.Text, nullable=False, unique=True),
+    _count("size_bytes"),
+    _time("created_at"),
+    sa.Index("assembly_piece_of", "assembly_id"),
+)

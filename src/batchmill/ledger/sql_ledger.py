@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
 from batchmill.clock import Clock
 from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
+    assemblies,
     children,
     chores,
     claims,
@@ -44,6 +46,7 @@ from batchmill.model import (
     Stream,
     TenantId,
 )
+from batchmill.once import Once
 from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
 from batchmill.results import Choice, Kept, KeptShard, PublishedPart, ShardResults
 
@@ -125,8 +128,13 @@ class SqlLedger:
 
     # jobs
 
-    async def create_job(self, job: Job, inputs: Sequence[JobInput], inline: File | None) -> Job:
-        return await self._store.write(lambda tx: jobs.create(tx, job, inputs, inline))
+    async def create_job(
+        self, job: Job, inputs: Sequence[JobInput], inline: File | None, once: Once | None = None
+    ) -> Job:
+        return await self._store.write(lambda tx: jobs.create(tx, job, inputs, inline, once))
+
+    async def made_by(self, once: Once) -> Job | None:
+        return await self._store.read(lambda tx: jobs.made_by(tx, once))
 
     async def job(self, tenant: TenantId, job: JobId) -> Job | None:
         return await self._store.read(lambda tx: jobs.find(tx, tenant, job))
@@ -214,6 +222,34 @@ class SqlLedger:
 
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
         return await self._store.write(lambda tx: sweep.expire_files(tx, uploads_before))
+
+    # files that come in pieces
+
+    async def add_assembly(self, assembly: Assembly) -> Assembly:
+        return await self._store.write(lambda tx: assemblies.add(tx, assembly))
+
+    async def assembly(self, tenant: TenantId, assembly: AssemblyId) -> Assembly | None:
+        return await self._store.read(lambda tx: assemblies.find(tx, tenant, assembly))
+
+    async def add_piece(self, piece: Piece) -> Piece:
+        return await self._store.write(lambda tx: assemblies.add_piece(tx, piece))
+
+    async def pieces(self, assembly: AssemblyId) -> tuple[Piece, ...]:
+        return await self._store.read(lambda tx: assemblies.pieces(tx, assembly))
+
+    async def complete_assembly(
+        self, assembly: AssemblyId, pieces: Sequence[PieceId], file: File
+    ) -> Assembly:
+        return await self._store.write(lambda tx: assemblies.complete(tx, assembly, pieces, file))
+
+    async def cancel_assembly(self, assembly: AssemblyId) -> Assembly:
+        return await self._store.write(lambda tx: assemblies.cancel(tx, assembly))
+
+    async def forget_pieces(self, assembly: AssemblyId) -> tuple[BlobName, ...]:
+        return await self._store.write(lambda tx: assemblies.forget_pieces(tx, assembly))
+
+    async def expire_assemblies(self) -> tuple[BlobName, ...]:
+        return await self._store.write(assemblies.expire)
 
     # the fleet
 

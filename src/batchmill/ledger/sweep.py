@@ -12,12 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchmill.ledger import replays
 from batchmill.ledger.endings import UNFINISHED, open_chore
 from batchmill.ledger.rows import Row
 from batchmill.ledger.schema import (
     IS_LEASED,
     IS_RUN,
     IS_SPENT,
+    assembly_piece,
     file,
     job,
     job_input,
@@ -93,6 +95,7 @@ def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]
     )
     for row in tx.all(over.limit(AT_ONCE)):
         open_chore(tx, row.id, Kind.PRUNE)
+    replays.forget(tx)
     return tuple(blobs)
 
 
@@ -139,7 +142,8 @@ def _published(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:
     )
     files = sa.select(file.c.blob).where(file.c.blob.in_(names))
     segments = sa.select(segment.c.blob).where(segment.c.blob.in_(names))
-    return {row.blob for row in tx.all(sa.union(live, inputs, files, segments))}
+    pieces = sa.select(assembly_piece.c.blob).where(assembly_piece.c.blob.in_(names))
+    return {row.blob for row in tx.all(sa.union(live, inputs, files, segments, pieces))}
 
 
 def _publishable(tx: Transaction, names: Sequence[BlobName]) -> set[BlobName]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from batchmill.web.services import LARGE_BODY_BYTES, Services
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SKELETON_BYTES = 64 * 1024
+LEAST_BYTES_PER_SECOND = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +27,34 @@ class JsonObject:
     """A body: every key's value as text in `raw`, and decoded in `values`.
 
     The value of the `bulky` key stands in `raw` alone where it is over 64 KiB; `values` then has
-    None for it.
+    None for it. `digest` is the SHA-256 of the bytes as they came.
     """
 
     raw: Mapping[str, msgspec.Raw]
     values: Mapping[str, Any]
+    digest: bytes = b""
 
 
 async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises `InvalidInput` (408) when it stands still for too long."""
+    """The body as it comes. Raises `InvalidInput` (408) when it stands still for too long, or
+    trickles: `LEAST_BYTES_PER_SECOND` and one pause are its least. Only waiting for it counts."""
     stream = aiter(request.stream())
+    clock = asyncio.get_running_loop().time
+    patience = idle_seconds
     while True:
+        asked = clock()
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout(min(idle_seconds, patience)):
                 chunk = await anext(stream, None)
         except TimeoutError as e:
             raise InvalidInput(
-                f"The body stood still for {idle_seconds:g} seconds; send it again.",
+                f"The body stood still, or all but, for {idle_seconds:g} seconds; send it again.",
                 code="request_timeout",
                 status=408,
             ) from e
         if chunk is None:
             return
+        patience += len(chunk) / LEAST_BYTES_PER_SECOND - (clock() - asked)
         if chunk:
             yield chunk
 
@@ -74,11 +82,14 @@ async def json_object(
     """
     refuse_encoded(request)
     async with AsyncExitStack() as held:
-        body = await _read(request, services, held)
-        yield await asyncio.to_thread(_parse, body, bulky)
+        digest = hashlib.sha256()
+        body = await _read(request, services, held, digest)
+        yield await asyncio.to_thread(_parse, body, bulky, digest.digest())
 
 
-async def _read(request: Request, services: Services, held: AsyncExitStack) -> bytes:
+async def _read(
+    request: Request, services: Services, held: AsyncExitStack, digest: hashlib._Hash
+) -> bytes:
     limit = services.rules.limits.body_bytes
     pieces: list[bytes] = []
     size = 0
@@ -91,11 +102,12 @@ async def _read(request: Request, services: Services, held: AsyncExitStack) -> b
                 f"A JSON body may have at most {limit:,} bytes; upload a file instead.",
                 code="body_too_large",
             )
+        digest.update(chunk)
         pieces.append(chunk)
     return b"".join(pieces)
 
 
-def _parse(body: bytes, bulky: str) -> JsonObject:
+def _parse(body: bytes, bulky: str, digest: bytes) -> JsonObject:
     if not body.strip():
         raise _malformed("The body is empty; send a JSON object.")
     if not is_utf8(body):
@@ -111,7 +123,7 @@ def _parse(body: bytes, bulky: str) -> JsonObject:
         raise InvalidInput("The body must be a JSON object.", code="invalid_type") from e
     except (msgspec.DecodeError, ValueError) as e:
         raise _malformed(f"The body is not valid JSON: {e}") from e
-    return JsonObject(raw, values)
+    return JsonObject(raw, values, digest)
 
 
 def _skeleton(body: bytes, value: msgspec.Raw | None) -> bytes:

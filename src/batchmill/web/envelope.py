@@ -22,6 +22,7 @@ from batchmill.web.meter import Meter
 log = get_logger(__name__)
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 DRAIN_SECONDS: Final = 30.0
+DRAIN_IDLE_SECONDS: Final = 5.0
 DRAIN_BYTES: Final = 2_000_000_000
 
 
@@ -61,6 +62,7 @@ class Envelope:
 class Exchange:
     """One request and its reply. An error reply to a body that is still being sent is followed
     by reading that body to its end: many clients cannot read a reply before they have sent all.
+    Then the connection is closed; at once where the body stood still.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +90,8 @@ class Exchange:
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         elif not message.get("more_body", False) and self._must_drain:
             await self._send({**message, "more_body": True})
-            await self._drain()
+            if self.status != 408:
+                await self._drain()
             message = {"type": "http.response.body"}
         await self._send(message)
 
@@ -97,12 +100,14 @@ class Exchange:
         return self.status is not None and self.status >= 400 and not self._body_read
 
     async def _drain(self) -> None:
-        """Read and drop the rest of the body, within reason."""
+        """Read and drop the rest of the body, within reason: so long, so much, without a long
+        pause."""
         left = DRAIN_BYTES
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while left > 0 and not self._body_read:
-                    left -= len((await self.receive()).get("body", b""))
+                    async with asyncio.timeout(DRAIN_IDLE_SECONDS):
+                        left -= len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from batchmill.assembly import MAX_PIECE_BYTES, MAX_PIECES
 from batchmill.core.submit import MAX_PRIORITY, MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS
 from batchmill.errors import BatchmillError
 from batchmill.model import BlobName
@@ -53,6 +54,8 @@ class LimitsObject(BaseModel):
     input_files: int
     outputs_lines: int
     outputs_bytes: int
+    upload_parts: int = MAX_PIECES
+    upload_part_bytes: int = MAX_PIECE_BYTES
     metadata_key_characters: int = 32
     metadata_value_characters: int = 512
     timeout_hours: Bounds = Bounds(min=1, max=168)

@@ -47,16 +47,31 @@ class Upload:
     lines: LineCounter = field(default_factory=LineCounter)
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The part of a form that holds the bytes: its name, what people call it, and how many bytes
+    it may have. Only of a `whole` file are the lines counted and the digest taken."""
+
+    field: str
+    called: str
+    limit_bytes: int
+    whole: bool = True
+
+
 class Reception:
     """`async with Reception(...) as reception`: receive the form, then commit the blob.
 
     Without a commit nothing is left of it, however the block ends.
     """
 
-    def __init__(self, request: Request, services: Services, blob: BlobName) -> None:
+    def __init__(
+        self, request: Request, services: Services, blob: BlobName, expected: Expected | None = None
+    ) -> None:
         self._request = request
         self._services = services
         self._blob = blob
+        limit = services.rules.limits.file_bytes
+        self._expected = expected or Expected("file", "A file", limit)
         self._writer: BlobWriter | None = None
         self._committed = False
         self._room_checked_bytes = 0
@@ -76,7 +91,7 @@ class Reception:
     async def receive(self) -> Upload:
         """The whole form. Raises `InvalidInput`, `TooLarge`, `Unavailable` (disk nearly full)."""
         refuse_encoded(self._request)
-        form = Form(_boundary(self._request.headers.get("content-type", "")))
+        form = Form(_boundary(self._request.headers), self._expected.field)
         announced = self._announced_bytes()
         self._refuse_large(announced - _FORM_BYTES)
         await self._refuse_full(announced)
@@ -106,8 +121,9 @@ class Reception:
     async def _take(self, upload: Upload, data: bytes) -> None:
         """Count and keep a run of the file's bytes, as long as there is room."""
         assert self._writer is not None
-        upload.digest.update(data)
-        upload.lines.feed(data)
+        if self._expected.whole:
+            upload.digest.update(data)
+            upload.lines.feed(data)
         await self._writer.write(data)
         if upload.size_bytes - self._room_checked_bytes > _CHECK_ROOM_BYTES:
             self._room_checked_bytes = upload.size_bytes
@@ -122,19 +138,21 @@ class Reception:
         await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
 
     def _refuse_large(self, size_bytes: int) -> None:
-        limit = self._services.rules.limits.file_bytes
-        if size_bytes > limit:
+        expected = self._expected
+        if size_bytes > expected.limit_bytes:
             raise TooLarge(
-                f"A file may have at most {limit:,} bytes; split it.",
-                param="file",
+                f"{expected.called} may have at most {expected.limit_bytes:,} bytes; split it.",
+                param=expected.field,
                 code="file_too_large",
             )
 
 
 class Form:
-    """A push parser of one form: gives the file's bytes back, keeps the text fields."""
+    """A push parser of one form: gives the file's bytes back, keeps the text fields. The file is
+    the part of that name."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, file_field: str = "file") -> None:
+        self._file_field = file_field
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.mimetype: str | None = None
@@ -176,8 +194,8 @@ class Form:
             raise _malformed("The form ends before its closing boundary; send it again.")
         if self.filename is None:
             raise InvalidInput(
-                "The form has no part named `file`.",
-                param="file",
+                f"The form has no part named `{self._file_field}`.",
+                param=self._file_field,
                 code="missing_required_parameter",
             )
 
@@ -205,19 +223,20 @@ class Form:
                 'Every part of the form needs `content-disposition: form-data; name="..."`.'
             )
         self._name = options[b"name"].decode(errors="replace")
-        self._in_file = self._name == "file"
+        self._in_file = self._name == self._file_field
         if self._in_file:
             self._begin_file(options)
 
     def _begin_file(self, options: Mapping[bytes, bytes]) -> None:
+        name = self._file_field
         if self.filename is not None:
-            raise _malformed("The form has two parts named `file`.", "file")
+            raise _malformed(f"The form has two parts named `{name}`.", name)
         if b"filename" not in options:
-            raise _malformed("The part named `file` must have a filename, as a file has.", "file")
+            raise _malformed(f"The part named `{name}` must have a filename, as a file has.", name)
         transfer = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
         if transfer not in {b"binary", b"8bit", b"7bit"}:
             raise _malformed(
-                "The file must be sent as it is, without a content-transfer-encoding.", "file"
+                "The file must be sent as it is, without a content-transfer-encoding.", name
             )
         self.filename = plain_filename(options[b"filename"].decode(errors="replace"))
         self.mimetype, _ = _media_type(self._headers.get(b"content-type", b""))
@@ -253,11 +272,11 @@ def plain_filename(name: str) -> str:
     return name[:MAX_NAME_CHARACTERS] if name.strip(".") else "upload"
 
 
-def _boundary(content_type: str) -> bytes:
-    kind, options = parse_options_header(content_type)
+def _boundary(headers: Mapping[str, str]) -> bytes:
+    kind, options = parse_options_header(headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise InvalidInput(
-            "Send the file as `multipart/form-data` with a part named `file`.",
+            "Send the bytes as `multipart/form-data`, in a part with a filename.",
             param="content-type",
             code="invalid_content_type",
         )

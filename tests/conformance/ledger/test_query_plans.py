@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
+from batchmill.clock import new_id
 from batchmill.fleet import Beat
 from batchmill.model import (
+    DEFAULT_TENANT,
     BlobName,
+    JobId,
     Kind,
     Lease,
     ShardLease,
 )
-from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments
+from batchmill.once import Once
+from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments, source_of
 
 SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore")
 """Leased rows and open chores are few: reading all of them is right."""
@@ -115,3 +121,33 @@ async def test_open_and_leased_shards_are_found_without_passing_the_closed_ones(
                 found += 1
                 assert any(index in plan for index in ("shard_open", *SMALL_INDEXES)), (sql, plan)
     assert found >= 4
+
+
+async def test_creates_and_assemblies_are_found_without_passing_the_old_ones(
+    world: World, statements: Statements, database: Path
+) -> None:
+    keyed = Once(DEFAULT_TENANT, "/v1/x", "body", key="key")
+    resent = Once(DEFAULT_TENANT, "/v1/x", "body", resent=True)
+    file = await world.upload()
+    assembly = Assembly(AssemblyId("a"), DEFAULT_TENANT, "in.jsonl", "batch", 10)
+    piece = Piece(PieceId("p"), assembly.id, BlobName("uploads/a/p"), 10)
+    ledger = world.ledger
+    list(statements.plans(database))
+    for once in (keyed, resent):
+        await ledger.made_by(once)
+        new = replace(await world.create(file=file), id=JobId(new_id()))
+        await ledger.create_job(new, [source_of(file)], None, once)
+    await ledger.add_assembly(assembly)
+    await ledger.add_piece(piece)
+    await ledger.pieces(assembly.id)
+    await ledger.cancel_assembly(assembly.id)
+    await ledger.forget_pieces(assembly.id)
+    await ledger.expire_assemblies()
+    await ledger.expire_files(1.0)
+    await ledger.referenced([piece.blob])
+    plans = [plan for _, plan in statements.plans(database)]
+    assert [plan for plan in plans if "idempotency" in plan]
+    assert [plan for plan in plans if "assembly" in plan]
+    for plan in plans:
+        if plan.startswith(("SCAN idempotency", "SCAN assembly")):
+            assert plan == "SCAN assembly_piece" or plan.endswith("assembly_pending"), plan

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from batchmill.core.submit import refuse_when_full, submit
+from batchmill.core.submit import submit
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
 from batchmill.dialects.jobforms import JobForm
@@ -31,6 +32,7 @@ from batchmill.ports import JobQuery, Page
 from batchmill.web.auth import Caller, CallerOf
 from batchmill.web.bodies import json_object
 from batchmill.web.errors import error_responses
+from batchmill.web.idempotency import HEADER_PARAMETER, once_of
 from batchmill.web.paging import PageNumber, PageSize
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
@@ -52,7 +54,8 @@ _CREATE: dict[str, Any] = {
             "description": f"The extension `{name}`, where the body does not have it",
         }
         for name in EXTENSIONS
-    ],
+    ]
+    + [HEADER_PARAMETER],
 }
 
 
@@ -103,20 +106,24 @@ async def list_batch_jobs(
 @router.post(
     "",
     response_model=BatchJob,
-    responses=error_responses(404, 408, 413, 415),
+    responses=error_responses(404, 408, 409, 413, 415),
     openapi_extra=_CREATE,
 )
 async def create_batch_job(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Create a job from uploaded files or inline requests; it starts at once."""
     async with json_object(request, services, bulky="requests") as body:
-        order = await asyncio.to_thread(read_order, body, request.headers, caller, services.rules)
-        if order.requests:
-            coming_bytes = sum(map(len, order.requests))
-            await refuse_when_full(services.blobs, services.rules.low_disk_bytes, coming_bytes)
+        once, rules = once_of(request, body, caller), services.rules
+        order = await asyncio.to_thread(read_order, body, request.headers, caller, rules)
+        order = replace(order, once=once)
         catalogue = await services.catalogue()
         try:
             job = await submit(
-                services.ledger, services.blobs, catalogue, services.rules.limits, order
+                services.ledger,
+                services.blobs,
+                catalogue,
+                rules.limits,
+                order,
+                rules.low_disk_bytes,
             )
         except InvalidInput as e:
             e.status = 422
