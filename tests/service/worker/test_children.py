@@ -28,7 +28,7 @@ async def test_the_lines_that_expired_are_sent_again_and_no_others(mill: Mill) -
 
     held = Held(lambda text: text != "line-1")
     engine = Engine(refuses_the_first)
-    await mill.start(engine, concurrency=4)
+    await mill.start(engine, concurrency=10)
     parent = await mill.ended(await mill.job(10, window=1.5))
     tally = parent.failures
     assert (parent.state, parent.succeeded) == (JobState.EXPIRED, 1)
