@@ -38,9 +38,9 @@ from batchmill.model import (
     Owner,
     Shard,
     Stream,
-    Usage,
 )
 from batchmill.ports import Ledger, Plan, Want
+from batchmill.usage import Usage
 from bench.inputs import ENDPOINT, LINE_BYTES, MODEL, answer
 
 _FORMATS = {Dialect.MISTRAL: MistralLines()}

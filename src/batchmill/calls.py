@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from batchmill.model import NO_USAGE, Usage
+from batchmill.usage import NO_USAGE, Usage
 
 
 class Call(Struct, frozen=True, gc=False):

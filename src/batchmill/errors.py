@@ -3,7 +3,7 @@
     BatchmillError
     +- UserError         rendered by web/errors.py in both vendors' shapes
     |  +- InvalidInput(field)  InvalidFile(line, code, param)  Unauthorized  Forbidden
-    |  +- NotFound  Conflict(state)  TooLarge  TooMany(retry_after)  Unavailable(retry_after)
+    |  +- NotFound  Gone  Conflict(state)  TooLarge  TooMany(retry_after)  Unavailable(retry_after)
     +- LedgerError:      LeaseLost  StateConflict  LedgerUnavailable
     +- BlobError:        BlobMissing  BlobsUnavailable
     +- ConfigError       all problems at once
@@ -78,6 +78,12 @@ class NotFound(UserError):
     """No such thing for this tenant; another tenant's things are not found either."""
 
     status = 404
+
+
+class Gone(UserError):
+    """The thing was there and is no longer kept."""
+
+    status = 410
 
 
 class Conflict(UserError):

@@ -7,12 +7,15 @@ Times are Unix seconds as float unless a name says otherwise; sizes end in `_byt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
 from msgspec import Struct
+
+from batchmill.failures import NO_FAILURES, Failures, FailureTally
+from batchmill.usage import NO_USAGE, Usage
 
 JobId = NewType("JobId", str)
 FileId = NewType("FileId", str)
@@ -110,29 +113,6 @@ class LineError:
     param: str | None = None
 
 
-class Usage(Struct, frozen=True, gc=False):
-    """Token counts as engines report them; a sum over lines, or one line's own."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-def total(usages: Collection[Usage]) -> Usage:
-    """The sum of many."""
-    return Usage(
-        sum([usage.input_tokens for usage in usages]),
-        sum([usage.output_tokens for usage in usages]),
-        sum([usage.cached_tokens for usage in usages]),
-        sum([usage.reasoning_tokens for usage in usages]),
-    )
-
-
-NO_USAGE = Usage()
-"""The default, so that what has none is known without a look."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One accepted batch, as the ledger knows it.
@@ -176,6 +156,9 @@ class Job:
     usage: Usage = NO_USAGE
     errors: tuple[LineError, ...] = ()
     errors_total: int = 0
+    failures: FailureTally = NO_FAILURES
+    retry_of: JobId | None = None
+    retried_by: JobId | None = None
     output_file: FileId | None = None
     error_file: FileId | None = None
     webhook_url: str | None = None
@@ -249,12 +232,6 @@ class Kind(StrEnum):
     DELIVER = "deliver"
 
 
-class ShardState(StrEnum):
-    OPEN = "open"
-    LEASED = "leased"
-    CLOSED = "closed"
-
-
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A run of consecutive lines of one input blob, leased, run and committed together.
@@ -275,8 +252,7 @@ class Shard:
 
 
 class PartEntry(Struct, frozen=True, gc=False):
-    """Where the outcome of one line lies in a part or segment; `line` counts from the shard's
-    first line."""
+    """Where one line's outcome lies in a part or segment; `line` counts from the shard's first."""
 
     line: int
     offset: int
@@ -294,6 +270,7 @@ class Part:
     entries: tuple[PartEntry, ...]
     size_bytes: int
     usage: Usage = NO_USAGE
+    failures: tuple[Failures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Every method is one whole, atomic domain step. Implementations: `ledger/`, `blob
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -39,50 +39,12 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.once import Once
+from batchmill.queries import FileQuery, JobQuery, Page
+from batchmill.results import ResultLedger
 
 T = TypeVar("T")
 
 # ---- the ledger -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FileQuery:
-    """Which files to list, newest first unless `oldest_first`. Empty tuples filter nothing."""
-
-    purposes: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    sample_types: tuple[str, ...] = ()
-    mimetypes: tuple[str, ...] = ()
-    search: str | None = None
-    after: FileId | None = None
-    offset: int = 0
-    limit: int = 100
-    oldest_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match."""
-
-    states: tuple[JobState, ...] = ()
-    model: str | None = None
-    agent_id: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    created_after: float | None = None
-    key: KeyId | None = None
-    after: JobId | None = None
-    offset: int = 0
-    limit: int = 100
-    oldest_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a list, and how many match in all."""
-
-    items: tuple[T, ...]
-    total: int
-    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +91,9 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Assemblies, DeliveryLedger, Protocol):
+class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results. Its steps for uploads in
-    pieces stand in `assembly.py`, those for webhooks in `deliveries.py`.
+    pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for results in `results.py`.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
     it was to do has then not happened, or is recognised when it is asked again.
@@ -187,8 +149,11 @@ class Ledger(Assemblies, DeliveryLedger, Protocol):
         job as it then is, None if there is none."""
 
     async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - set to what it says
-        """Pause or resume a job that is queued or running; any other stays as it is. Returns
-        the job as it then is, None if there is none."""
+        """Pause or resume a queued or running job. The job as it then is, None if there is none."""
+
+    async def extend(self, tenant: TenantId, job: JobId, window: str, seconds: float) -> Job | None:
+        """Give a job that has not stopped a longer window from its creation on, unless that one
+        would be over. The job as it then is, None if there is none."""
 
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is

@@ -25,7 +25,6 @@ from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
-    NO_USAGE,
     Fate,
     JobId,
     Kind,
@@ -40,9 +39,9 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
-    Usage,
 )
 from batchmill.ports import Plan, Want
+from batchmill.usage import NO_USAGE, Usage
 from batchmill.web.api import ApiRules, KeyMode, create_api
 from batchmill.web.auth import key_digest
 from batchmill.webhooks.guard import Guard

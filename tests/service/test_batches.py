@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from batchmill.core.submit import ENDPOINTS
-from batchmill.model import Ending, Fate, Outcome, Owner, Usage
+from batchmill.model import (
+    Ending,
+    Fate,
+    Outcome,
+    Owner,
+)
+from batchmill.usage import Usage
 from tests.service.rig import (
     BODY,
     Rig,

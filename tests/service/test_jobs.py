@@ -55,6 +55,10 @@ async def test_a_job_from_files_runs_to_its_end_with_its_results(rig: Rig) -> No
         "priority": 0,
         "on_invalid": "fail",
         "webhook_url": None,
+        "paused": False,
+        "error_summary": [],
+        "retry_of": None,
+        "retried_by": None,
         "progress": job["progress"],
     }
     assert rig.woken == 1

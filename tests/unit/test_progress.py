@@ -13,9 +13,9 @@ from batchmill.model import (
     Job,
     JobId,
     JobState,
-    Usage,
     WaitingReason,
 )
+from batchmill.usage import Usage
 
 R = WaitingReason
 ID = JobId("j")

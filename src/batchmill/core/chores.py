@@ -1,6 +1,7 @@
 """The phases of a job that are not its shards: one leased row each, run by whoever claims it.
 
 validate   reads the whole input once, plans the shards      (validate.py)
+           or, for a retry, keeps what its parent has         (children.py)
 finalize   makes the result files and the terminal state visible
 prune      forgets a finished job's results past their retention
 sweep      deletes blobs that nobody refers to
@@ -14,6 +15,7 @@ from typing import assert_never
 import structlog
 
 from batchmill.clock import new_id
+from batchmill.core.children import begin_child
 from batchmill.core.lines import LineRules
 from batchmill.core.validate import no_such_input, validate
 from batchmill.errors import BlobMissing
@@ -57,6 +59,9 @@ class Chores:
                 assert_never(lease.kind)
 
     async def _validate(self, lease: Lease, job: Job) -> None:
+        if job.retry_of is not None:
+            await begin_child(lease, job, job.retry_of, self.ledger, self.blobs)
+            return
         inputs = await self.ledger.job_inputs(job.id)
         if not inputs:
             await self.ledger.refuse(lease, [no_such_input(job)], 1)

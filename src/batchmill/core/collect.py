@@ -15,23 +15,22 @@ from typing import Protocol
 import structlog
 
 from batchmill.clock import Clock, jitter
+from batchmill.core.failing import Failure, grouped
 from batchmill.core.names import part_name
 from batchmill.core.retry import backoff
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, LedgerUnavailable
 from batchmill.model import (
-    NO_USAGE,
     Answer,
     BlobName,
     JobId,
     Part,
     PartEntry,
     Stream,
-    Usage,
     Verdict,
-    total,
 )
 from batchmill.ports import Blobs, Ledger
+from batchmill.usage import NO_USAGE, Usage, total
 
 log = structlog.get_logger()
 
@@ -53,6 +52,7 @@ class Batchlet:
     lines: list[bytes] = field(default_factory=list)
     usages: list[Usage] = field(default_factory=list)
     held_bytes: int = 0
+    failures: list[Failure] = field(default_factory=list)
 
 
 Group = dict[OpenShard, Batchlet]
@@ -112,6 +112,10 @@ class Collector:
         self._group_bytes += len(line)
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
+
+    def add_failure(self, shard: OpenShard, failure: Failure) -> None:
+        """Note why the line that was added last did not succeed."""
+        self._group[shard].failures.append(failure)
 
     def hurry(self) -> None:
         """Somebody waits for the group: write it as soon as the last one is done."""
@@ -178,4 +182,4 @@ def _part(shard: OpenShard, mine: Batchlet) -> Part:
     lengths = [len(line) for line in mine.lines]
     offsets = accumulate(lengths, initial=0)
     entries = tuple(map(PartEntry, mine.places, offsets, lengths, mine.streams))
-    return Part(name, entries, sum(lengths), total(mine.usages))
+    return Part(name, entries, sum(lengths), total(mine.usages), grouped(mine.failures))

@@ -17,6 +17,7 @@ import structlog
 from batchmill.calls import Answered, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
+from batchmill.core.failing import failure_of
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lines import open_line, with_model
 from batchmill.core.links import Link
@@ -65,6 +66,7 @@ class Dispatcher:
         ledger: Ledger,
         formats: Formats,
         clock: Clock,
+        *,
         may_send: Callable[[float], bool],
         released: Callable[[int], None],
     ) -> None:
@@ -327,9 +329,12 @@ def write_outcome(
 ) -> None:
     """Write the result line of one line of a shard and hand it to the collector."""
     job = shard.job
-    stream = Stream.OUT if outcome.fate is Fate.SUCCEEDED else Stream.ERR
     text = formats[job.dialect].result(job, number, custom_id, outcome)
-    collector.add(shard, local, stream, text, outcome.usage, held_bytes)
+    if outcome.fate is Fate.SUCCEEDED:
+        collector.add(shard, local, Stream.OUT, text, outcome.usage, held_bytes)
+    else:
+        collector.add(shard, local, Stream.ERR, text, outcome.usage, held_bytes)
+        collector.add_failure(shard, failure_of(local, custom_id, outcome))
     shard.settled[local] = 1
     shard.waiting -= 1
     if not shard.waiting:

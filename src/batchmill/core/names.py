@@ -26,6 +26,11 @@ def segment_name(job: JobId, stream: Stream, n: int, epoch: int) -> BlobName:
     return BlobName(f"jobs/{job}/{stream}/{n}.{epoch}")
 
 
+def kept_name(job: JobId, n: int, what: str) -> BlobName:
+    """What a child keeps of its parent's shard `n`: a side of it, or a part."""
+    return BlobName(f"jobs/{job}/kept/{n}.{what}")
+
+
 def order_name(job: JobId, n: int) -> BlobName:
     """The dispatch order of shard `n`, written by validation."""
     return BlobName(f"jobs/{job}/order/{n}")

@@ -33,12 +33,13 @@ def custom_ids(shard: Shard, data: bytes, order: ShardOrder | None = None) -> li
 
 
 async def _read_order(lease: ShardLease, blobs: Blobs) -> ShardOrder | None:
-    """What validation wrote of the shard. Lost, it is missed only where it names bad lines."""
+    """What validation wrote of the shard. Lost, it is missed only where it names bad lines. A
+    child's names none: its parent's bad lines are kept."""
     try:
         name = order_name(lease.job.id, lease.shard.n)
         return ShardOrder.decode(b"".join([piece async for piece in blobs.read(name)]))
     except BlobMissing:
-        if lease.job.errors_total:
+        if lease.job.errors_total and lease.job.retry_of is None:
             raise
         return None
 

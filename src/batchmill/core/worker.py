@@ -30,9 +30,10 @@ from batchmill.core.models import Catalogue, is_up
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
+from batchmill.core.storeroom import Storeroom
 from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
-from batchmill.errors import BlobError, BlobsUnavailable, LedgerUnavailable
+from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
 from batchmill.model import (
     Answer,
@@ -103,25 +104,20 @@ class Worker:
         self._pool = Pool(LOW_WINDOWS * self._window, self._when_low)
         self._holdings, self._rates = Holdings(), Rates()
         ledger, blobs = stores.ledger, stores.blobs
+        self._storeroom = Storeroom(
+            blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
+        )
         self._collector = Collector(
             ledger,
             blobs,
             clock,
             self._rules.group,
             released=released,
-            storage=self._storage_said,
+            storage=self._storeroom.said,
             counted=self._rates.count,
         )
-        self._dispatcher = Dispatcher(
-            self._links,
-            self._pool,
-            self._collector,
-            ledger,
-            formats,
-            clock,
-            self._may_send,
-            released,
-        )
+        parts = (self._links, self._pool, self._collector, ledger, formats, clock)
+        self._dispatcher = Dispatcher(*parts, may_send=self._may_send, released=released)
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
@@ -130,7 +126,7 @@ class Worker:
         self._finalizer = self._housekeepers[0]
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
-        self._written, self._room, self._stopping = True, True, False
+        self._stopping = False
         self._may_have_work = frozenset(self._links)
         """The engines for which there may be work that is not claimed."""
         self._heart: Heart | None = None
@@ -218,7 +214,7 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
-        return self._written and self._room and not self._stopping
+        return self._storeroom.is_open and not self._stopping
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal) -> None:
         for lease in asked:
@@ -230,10 +226,9 @@ class Worker:
         if renewal.work:
             self._look()
 
-    def _storage_said(self, *, written: bool) -> None:
-        if written != self._written:
-            self._written = written
-            self._dispatcher.ring()
+    def _storage_changed(self) -> None:
+        self._dispatcher.ring()
+        self._look()
 
     def _engine_changed(self) -> None:
         self._take_stock()
@@ -325,7 +320,7 @@ class Worker:
             try:
                 await run_shard(shard, self._bench, self._catalogue())
             except BlobsUnavailable as error:
-                self._storage_said(written=False)
+                self._storeroom.said(written=False)
                 log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
                 await give_back(shard, self._bench, after=1.0)
         except Exception:
@@ -351,7 +346,7 @@ class Worker:
                 and self._holdings.leases
             ):
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
-            await self._measure_room()
+            await self._storeroom.measure(is_held_up=self._collector.is_held_up)
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)
@@ -360,24 +355,9 @@ class Worker:
         """Compose what the next beat says."""
         shards = self._holdings.shards()
         now, boot = self._clock.wall(), self._clock.boot()
-        stored = self._written and self._room
+        stored = self._storeroom.is_open
         self._beat = Beat(
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
         )
-
-    async def _measure_room(self) -> None:
-        try:
-            free = await self._stores.blobs.free_bytes()
-            room = free is None or free >= self._rules.low_disk_bytes
-            if room and not self._written and not self._collector.is_held_up:
-                await self._stores.blobs.put_many([(probe_name(self._name), [b"written"])])
-                self._storage_said(written=True)
-        except BlobError:
-            room = False
-        if room != self._room:
-            self._room = room
-            log.warning("storage_room", enough=room)
-            self._dispatcher.ring()
-            self._look()

@@ -22,7 +22,7 @@ from batchmill.dialects.fileobjects import (
 from batchmill.dialects.ids import file_id as id_of_file
 from batchmill.dialects.ids import no_such_file, uuid_in
 from batchmill.model import File, FileId
-from batchmill.ports import FileQuery, Page
+from batchmill.queries import FileQuery, Page
 from batchmill.web import signing
 from batchmill.web.auth import Caller, CallerOf, is_host
 from batchmill.web.downloads import content

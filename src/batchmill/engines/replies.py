@@ -14,7 +14,7 @@ import msgspec
 from batchmill.calls import Answered, Broken, Overloaded, Refused, Reply
 from batchmill.engines.faults import MAX_TEXT_BYTES, fault_of
 from batchmill.jsontext import ascii_line, is_json, json_string, without_lone_surrogates
-from batchmill.model import Usage
+from batchmill.usage import Usage
 
 MAX_ERROR_BYTES = 1024 * 1024
 """An error body of more is kept as the beginning of its text."""

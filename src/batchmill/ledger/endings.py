@@ -14,7 +14,7 @@ from batchmill.clock import new_id
 from batchmill.errors import StateConflict
 from batchmill.ledger.events import record_event
 from batchmill.ledger.rows import Row, Values, errors_text, file_values, to_errors
-from batchmill.ledger.schema import file, job, segment, shard
+from batchmill.ledger.schema import IS_RUN, file, job, part, segment, shard
 from batchmill.ledger.store import Transaction
 from batchmill.model import (
     MOVES,
@@ -74,7 +74,8 @@ def fail(tx: Transaction, id: JobId, error: LineError) -> None:
 
 
 def end_unvalidated(tx: Transaction, row: Row, errors: Sequence[LineError], total: int) -> None:
-    """End a job that has no shards: failed, or as it was ending when it was stopped before."""
+    """End a job that has no shards: failed, or as it was ending when it was stopped before.
+    What a child had kept of its parent until then is forgotten."""
     ending = Ending.FAILED if row.ending is None else Ending(row.ending)
     to = JobState(ending.value)
     ended = sa.update(job).where(job.c.id == row.id, may_become(to))
@@ -88,6 +89,9 @@ def end_unvalidated(tx: Transaction, row: Row, errors: Sequence[LineError], tota
     }
     if tx.run(ended.values(values)):
         record_event(tx, row, ending)
+    for table in (segment, part, shard):
+        kept = sa.delete(table).where(table.c.job_id == row.id)
+        tx.run(kept.where(IS_RUN) if table is shard else kept)
 
 
 def begin_finalizing(tx: Transaction, id: JobId) -> None:

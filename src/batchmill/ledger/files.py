@@ -12,7 +12,7 @@ from batchmill.ledger.rows import file_values, to_file, to_segment
 from batchmill.ledger.schema import file, job, job_input, segment
 from batchmill.ledger.store import Transaction
 from batchmill.model import File, FileId, JobId, JobState, Segment, Stream, TenantId
-from batchmill.ports import FileQuery, Page
+from batchmill.queries import FileQuery, Page
 
 _SAMPLE_TYPES: dict[str, sa.ColumnElement[bool]] = {
     "batch_request": file.c.stream.is_(None),
@@ -109,11 +109,14 @@ def _place_of(tenant: TenantId, id: FileId) -> sa.Select[Any]:
 
 
 def _unfinished_user(id: FileId) -> sa.Select[Any]:
-    """A job that forbids deleting this file."""
+    """A job that forbids deleting this file: it is its input, or a result of its parent."""
     blocking = [state for state in UNFINISHED if state != JobState.CANCELLING.value]
+    users = sa.select(job_input.c.job_id).where(job_input.c.file_id == id)
+    parents = sa.select(file.c.job_id).where(file.c.id == id)
+    children = sa.select(job.c.id).where(job.c.retry_of.in_(parents))
+    user = job.c.id.in_(sa.union_all(users, children))
     return (
         sa.select(job.c.id, job.c.state)
-        .join(job_input, job_input.c.job_id == job.c.id)
-        .where(job_input.c.file_id == id, job.c.state.in_(blocking), job.c.hidden.is_(sa.false()))
+        .where(user, job.c.state.in_(blocking), job.c.hidden.is_(sa.false()))
         .limit(1)
     )

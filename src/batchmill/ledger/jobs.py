@@ -15,7 +15,7 @@ from batchmill.ledger.schema import file, job, job_input, job_metadata
 from batchmill.ledger.store import Transaction
 from batchmill.model import Ending, File, Job, JobId, JobInput, JobState, Kind, TenantId
 from batchmill.once import Once
-from batchmill.ports import JobQuery, Page
+from batchmill.queries import JobQuery, Page
 
 _PAUSABLE = (JobState.QUEUED.value, JobState.RUNNING.value)
 
@@ -103,6 +103,20 @@ def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) ->
     """Pause or resume a job that is queued or running; the job as it then is."""
     mine = sa.update(job).where(job.c.id == id, *_seen_by(tenant), job.c.state.in_(_PAUSABLE))
     tx.run(mine.values(paused=paused))
+    return find(tx, tenant, id)
+
+
+def extend(tx: Transaction, tenant: TenantId, id: JobId, window: str, seconds: float) -> Job | None:
+    """Move the end of a job's window further away; the job as it then is."""
+    until = job.c.created_at + seconds
+    mine = sa.update(job).where(
+        job.c.id == id,
+        *_seen_by(tenant),
+        job.c.state.in_((JobState.VALIDATING.value, *_PAUSABLE)),
+        job.c.deadline < until,
+        until > tx.at.wall,
+    )
+    tx.run(mine.values(deadline=until, window=window))
     return find(tx, tenant, id)
 
 

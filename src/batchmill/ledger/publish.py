@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchmill.errors import StateConflict
+from batchmill.failures import Failures
 from batchmill.ledger.endings import Names, ResultIds, begin_finalizing
 from batchmill.ledger.endings import publish as publish_files
 from batchmill.ledger.jobs import present
@@ -19,11 +20,22 @@ from batchmill.ledger.rows import (
     bitmap,
     bitmap_bytes,
     pack_entries,
+    pack_failures,
+    text,
+    to_tally,
     usage_values,
 )
 from batchmill.ledger.schema import IS_LEASED, IS_RUN, job, part, segment, shard
 from batchmill.ledger.store import Transaction
-from batchmill.model import Job, JobId, Lease, Part, Segment, Stream, total
+from batchmill.model import (
+    Job,
+    JobId,
+    Lease,
+    Part,
+    Segment,
+    Stream,
+)
+from batchmill.usage import total
 
 _Key = tuple[JobId, int]
 _bit = (1).__lshift__
@@ -129,7 +141,7 @@ def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
         return was_closed_by(tx, lease)
     _require_complete(lease, row, segments)
     tx.run(_CLOSE, fence_of(lease))
-    tx.each(sa.insert(segment), [_segment_values(lease, side) for side in segments])
+    tx.each(sa.insert(segment), [segment_values(lease.job, lease.n, side) for side in segments])
     tx.run(_SPEND, {"at_job": lease.job, "at_n": lease.n})
     if tx.value(_ONE_LESS, {"at_job": lease.job}) == 0:
         begin_finalizing(tx, lease.job)
@@ -163,8 +175,9 @@ def _count(tx: Transaction, changed: Sequence[_Progress]) -> None:
     for its in dict.fromkeys(progress.row.job_id for progress in changed):
         mine = [(p.row.n, each) for p in changed if p.row.job_id == its for each in p.parts]
         last = tx.value(_add_up(tx, its, [each for _, each in mine]))
+        _count_failures(tx, its, [found for _, each in mine for found in each.failures])
         first = last - len(mine) + 1
-        rows += [_part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
+        rows += [part_values(its, n, first + i, each) for i, (n, each) in enumerate(mine)]
     tx.each(sa.insert(part), rows)
 
 
@@ -184,6 +197,14 @@ def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
     return sa.update(job).where(job.c.id == id).values(values).returning(job.c.sequence)
 
 
+def _count_failures(tx: Transaction, id: JobId, found: Sequence[Failures]) -> None:
+    """Add failed lines to the tally of their job, whose row is locked; most commits have none."""
+    if found:
+        tally = to_tally(tx.value(sa.select(job.c.failures).where(job.c.id == id)))
+        mine = sa.update(job).where(job.c.id == id)
+        tx.run(mine.values(failures=text(tally.plus(found))))
+
+
 def _require_complete(lease: Lease, row: Row, segments: Sequence[Segment]) -> None:
     """Every line has an outcome, and the segments hold each on its side."""
     done = bitmap(row.done).bit_count()
@@ -201,18 +222,20 @@ def _require_complete(lease: Lease, row: Row, segments: Sequence[Segment]) -> No
         )
 
 
-def _segment_values(lease: Lease, side: Segment) -> Values:
+def segment_values(id: JobId, n: int, side: Segment) -> Values:
+    """A new row of `segment`."""
     return {
-        "job_id": lease.job,
+        "job_id": id,
         "stream": side.stream.value,
-        "n": lease.n,
+        "n": n,
         "blob": side.blob,
         "size_bytes": side.size_bytes,
         "lines": side.lines,
     }
 
 
-def _part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
+def part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
+    """A new row of `part`."""
     return {
         "job_id": id,
         "n": n,
@@ -221,4 +244,5 @@ def _part_values(id: JobId, n: int, sequence: int, each: Part) -> Values:
         "size_bytes": each.size_bytes,
         "entries": pack_entries(each.entries),
         **usage_values(each.usage),
+        "failures": pack_failures(each.failures),
     }

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from batchmill.assembly import Assembly, AssemblyId, AssemblyState, Piece, PieceId
 from batchmill.deliveries import Delivery, DeliveryId, DeliveryState, EventId
+from batchmill.failures import Failures, FailureTally
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.model import (
     ApiKey,
@@ -33,8 +34,8 @@ from batchmill.model import (
     Shard,
     Stream,
     TenantId,
-    Usage,
 )
+from batchmill.usage import Usage
 
 Row = sa.Row[Any]
 Values = dict[str, object]
@@ -44,6 +45,8 @@ ERRORS_KEPT = 100
 _ENTRY = struct.Struct("<IQI")
 """One entry of a part: twice its line, plus one for the error side; offset; length."""
 
+_tally = msgspec.json.Decoder(FailureTally)
+_failures = msgspec.msgpack.Decoder(tuple[Failures, ...])
 _errors = msgspec.json.Decoder(tuple[LineError, ...])
 _strings = msgspec.json.Decoder(dict[str, str])
 _ids = msgspec.json.Decoder(tuple[str, ...])
@@ -127,6 +130,7 @@ def job_values(job: Job, now: float) -> Values:
         "total": job.total,
         "errors": "[]",
         "webhook_url": job.webhook_url,
+        "retry_of": job.retry_of,
     }
 
 
@@ -165,6 +169,9 @@ def to_job(row: Row) -> Job:
         usage=to_usage(row),
         errors=_errors.decode(row.errors),
         errors_total=row.errors_total,
+        failures=to_tally(row.failures),
+        retry_of=None if row.retry_of is None else JobId(row.retry_of),
+        retried_by=None if row.retried_by is None else JobId(row.retried_by),
         output_file=None if row.output_file is None else FileId(row.output_file),
         error_file=None if row.error_file is None else FileId(row.error_file),
         webhook_url=row.webhook_url,
@@ -194,6 +201,21 @@ def to_errors(stored: str) -> tuple[LineError, ...]:
 def errors_text(errors: Iterable[LineError]) -> str:
     """The `errors` column: the first hundred."""
     return text(tuple(errors)[:ERRORS_KEPT])
+
+
+def to_tally(stored: str) -> FailureTally:
+    """The `failures` column of a job."""
+    return _tally.decode(stored)
+
+
+def pack_failures(failures: tuple[Failures, ...]) -> bytes | None:
+    """The `failures` column of a part."""
+    return msgspec.msgpack.encode(failures) if failures else None
+
+
+def unpack_failures(packed: bytes | None) -> tuple[Failures, ...]:
+    """The failed lines of a part, by code."""
+    return () if packed is None else _failures.decode(packed)
 
 
 def input_values(job: JobId, place: int, source: JobInput) -> Values:
@@ -295,7 +317,9 @@ def unpack_entries(packed: bytes) -> tuple[PartEntry, ...]:
 def to_part(row: Row) -> Part:
     """A row of `part`."""
     entries = unpack_entries(row.entries)
-    return Part(BlobName(row.blob), entries, row.size_bytes, to_usage(row))
+    return Part(
+        BlobName(row.blob), entries, row.size_bytes, to_usage(row), unpack_failures(row.failures)
+    )
 
 
 def to_segment(row: Row) -> Segment:

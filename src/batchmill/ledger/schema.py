@@ -145,12 +145,26 @@ job = sa.Table(
     _maybe("webhook_url", sa.Text),
     _maybe("queued_at", sa.Double),
     _maybe("keep_results_seconds", sa.BigInteger),
+    sa.Column("failures", sa.Text, nullable=False, server_default="{}"),
+    _maybe("retry_of", sa.Text),
+    _maybe("retried_by", sa.Text),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),
+    _partial("job_by_parent", "retry_of", only="retry_of IS NOT NULL"),
     sqlite_autoincrement=True,
 )
-"""`sequence` numbers the job's parts as they are published. `stopped_*` is when it stopped."""
+"""`sequence` numbers the job's parts as they are published. `stopped_*` is when it stopped.
+`failures` is a `FailureTally`; `retry_of` is a retry's parent, `retried_by` the newest child."""
+
+retry = sa.Table(
+    "retry",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("job.id"), primary_key=True),
+    _text("kinds"),
+    _maybe("lines", sa.LargeBinary),
+)
+"""What a child job sends again: lines that failed in one of these ways, or lines by number."""
 
 job_input = sa.Table(
     "job_input",
@@ -211,7 +225,8 @@ shard = sa.Table(
     _partial("shard_leased", "job_id", "kind", "n", only="state = 'leased'"),
     _partial("shard_owned", "owner", only="state = 'leased'"),
 )
-"""Every leased row, whatever its kind. `settling`: granted when its job had stopped already.
+"""Every leased row, whatever its kind. `state`: open, leased, closed, or kept (a child's shard that
+is not to be claimed yet). `settling`: granted when its job had stopped already.
 `committed`: something was published under the present grant. `done`: bitmap of the lines that
 have an outcome; `succeeded`: how many of those stand in the output."""
 
@@ -238,9 +253,12 @@ part = sa.Table(
     _count("output_tokens"),
     _count("cached_tokens"),
     _count("reasoning_tokens"),
+    _maybe("failures", sa.LargeBinary),
+    sa.Index("part_by_sequence", "job_id", "sequence"),
     _partial("part_spent", "job_id", only="state = 'spent'"),
 )
-"""`state`: live (its blob is read), spent (its shard is closed), dropped (its blob is gone)."""
+"""`state`: live (its blob is read), spent (its shard is closed), dropped (its blob is gone).
+`failures`: its failed lines by code, none where all succeeded."""
 
 IS_SPENT = part.c.state == sa.literal_column("'spent'")
 

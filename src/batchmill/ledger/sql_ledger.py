@@ -19,6 +19,7 @@ from batchmill.deliveries import (
 from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
     assemblies,
+    children,
     chores,
     claims,
     deliveries,
@@ -30,6 +31,7 @@ from batchmill.ledger import (
     leases,
     plans,
     publish,
+    results,
     sweep,
 )
 from batchmill.ledger.opening import open_database
@@ -55,7 +57,13 @@ from batchmill.model import (
     TenantId,
 )
 from batchmill.once import Once
-from batchmill.ports import FileQuery, JobQuery, Page, Plan, Renewal, Want
+from batchmill.ports import (
+    Plan,
+    Renewal,
+    Want,
+)
+from batchmill.queries import FileQuery, JobQuery, Page
+from batchmill.results import Choice, Kept, KeptShard, PublishedPart, ShardResults
 
 THIRTY_DAYS = 30 * 86_400.0
 
@@ -113,6 +121,27 @@ class SqlLedger:
     async def segments(self, job: JobId, stream: Stream) -> tuple[Segment, ...]:
         return await self._store.read(lambda tx: files.segments(tx, job, stream))
 
+    async def parts_since(self, job: JobId, sequence: int, limit: int) -> tuple[PublishedPart, ...]:
+        return await self._store.read(lambda tx: results.parts_since(tx, job, sequence, limit))
+
+    async def shard_results(self, job: JobId, ns: Sequence[int]) -> tuple[ShardResults, ...]:
+        return await self._store.read(lambda tx: results.shard_results(tx, job, ns))
+
+    async def create_child(self, child: Job, choice: Choice) -> Job:
+        return await self._store.write(lambda tx: children.create_child(tx, child, choice))
+
+    async def choice_of(self, job: JobId) -> Choice:
+        return await self._store.read(lambda tx: children.choice_of(tx, job))
+
+    async def kept_shards(self, job: JobId) -> int:
+        return await self._store.read(lambda tx: children.kept_shards(tx, job))
+
+    async def keep(self, lease: Lease, shards: Sequence[KeptShard]) -> None:
+        await self._store.write(lambda tx: children.keep(tx, lease, shards))
+
+    async def plan_child(self, lease: Lease, kept: Kept) -> Job:
+        return await self._store.write(lambda tx: children.plan_child(tx, lease, kept))
+
     # jobs
 
     async def create_job(
@@ -134,6 +163,9 @@ class SqlLedger:
 
     async def set_paused(self, tenant: TenantId, job: JobId, paused: bool) -> Job | None:  # noqa: FBT001 - the port's
         return await self._store.write(lambda tx: jobs.set_paused(tx, tenant, job, paused=paused))
+
+    async def extend(self, tenant: TenantId, job: JobId, window: str, seconds: float) -> Job | None:
+        return await self._store.write(lambda tx: jobs.extend(tx, tenant, job, window, seconds))
 
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         return await self._store.write(lambda tx: jobs.hide(tx, tenant, job))

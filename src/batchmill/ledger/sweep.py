@@ -90,8 +90,10 @@ def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]
     for row in rows:
         if row.stream is not None:
             blobs += _forget_segments(tx, row)
-    over = sa.select(job.c.id).where(job.c.prune_at <= tx.at.wall).limit(AT_ONCE)
-    for row in tx.all(over):
+    over = sa.select(job.c.id).where(
+        job.c.prune_at <= tx.at.wall, sa.not_(_has_unfinished_child(job.c.id))
+    )
+    for row in tx.all(over.limit(AT_ONCE)):
         open_chore(tx, row.id, Kind.PRUNE)
     replays.forget(tx)
     return tuple(blobs)
@@ -99,7 +101,7 @@ def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]
 
 def _unneeded(tx: Transaction, uploads_before: float) -> sa.Select[Any]:
     """Files that were deleted, have expired or are old uploads without a time of their own,
-    and that no unfinished job has for input."""
+    and that no unfinished job has for input or retries."""
     deleted = sa.select(file.c.ordinal).where(file.c.deleted_at.is_not(None))
     expired = sa.select(file.c.ordinal).where(file.c.expires_at <= tx.at.wall)
     old = sa.select(file.c.ordinal).where(
@@ -114,7 +116,14 @@ def _unneeded(tx: Transaction, uploads_before: float) -> sa.Select[Any]:
         job.c.state.in_(UNFINISHED),
     )
     columns = (file.c.id, file.c.blob, file.c.job_id, file.c.stream)
-    return sa.select(*columns).where(over, sa.not_(user))
+    used = sa.or_(user, _has_unfinished_child(file.c.job_id))
+    return sa.select(*columns).where(over, sa.not_(used))
+
+
+def _has_unfinished_child(parent: sa.ColumnElement[str | None]) -> sa.Exists:
+    """A retry of that job has not ended: it may still need the results."""
+    child = job.alias("child")
+    return sa.exists().where(child.c.retry_of == parent, child.c.state.in_(UNFINISHED))
 
 
 def _forget_segments(tx: Transaction, row: Row) -> list[BlobName]:

@@ -262,6 +262,7 @@ _DESCRIPTIONS = {
     404: "There is no such thing for this key.",
     408: "The body stood still for too long.",
     409: "The thing is in a state in which this cannot be done.",
+    410: "The thing is no longer kept.",
     413: "The body or file is over a limit.",
     415: "The body is encoded in a way that is not understood.",
     416: "The file has no such range.",

@@ -19,7 +19,7 @@ from batchmill.clock import new_id
 from batchmill.errors import Conflict
 from batchmill.ledger.assemblies import AT_ONCE, GRACE_SECONDS
 from batchmill.model import DEFAULT_TENANT, BlobName, File, FileId, FileSource, TenantId
-from batchmill.ports import FileQuery
+from batchmill.queries import FileQuery
 from tests.conformance.ledger.world import World
 
 

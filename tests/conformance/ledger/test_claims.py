@@ -13,9 +13,9 @@ from batchmill.model import (
     LineError,
     PartEntry,
     TenantId,
-    Usage,
 )
 from batchmill.ports import Want
+from batchmill.usage import Usage
 from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World
 
 

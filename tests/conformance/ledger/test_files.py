@@ -16,7 +16,7 @@ from batchmill.model import (
     Kind,
     TenantId,
 )
-from batchmill.ports import FileQuery
+from batchmill.queries import FileQuery
 from tests.conformance.ledger.world import ERR, OUT, World
 
 A, B = TenantId("a"), TenantId("b")

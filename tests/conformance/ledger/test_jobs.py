@@ -22,7 +22,7 @@ from batchmill.model import (
     OnInvalid,
     TenantId,
 )
-from batchmill.ports import JobQuery
+from batchmill.queries import JobQuery
 from tests.conformance.ledger.world import ALICE, ERR, World, plan_of, source_of
 
 A, B = TenantId("a"), TenantId("b")

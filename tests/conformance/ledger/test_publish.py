@@ -20,9 +20,9 @@ from batchmill.model import (
     PartEntry,
     Segment,
     TenantId,
-    Usage,
 )
-from batchmill.ports import FileQuery
+from batchmill.queries import FileQuery
+from batchmill.usage import Usage
 from tests.conformance.ledger.world import ALICE, BOB, ERR, OUT, World, segments
 
 

@@ -14,7 +14,7 @@ from batchmill.clock import new_id
 from batchmill.errors import Conflict, StateConflict
 from batchmill.model import DEFAULT_TENANT, Dialect, File, Job, JobId, JobState, KeyId, TenantId
 from batchmill.once import KEPT_SECONDS, RESENT_SECONDS, Once
-from batchmill.ports import JobQuery
+from batchmill.queries import JobQuery
 from tests.conformance.ledger.world import World, source_of
 
 KEYED = Once(DEFAULT_TENANT, "/v1/batch/jobs", "body", key="key")

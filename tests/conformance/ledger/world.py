@@ -30,9 +30,9 @@ from batchmill.model import (
     ShardLease,
     Stream,
     TenantId,
-    Usage,
 )
 from batchmill.ports import Ledger, Plan, Want
+from batchmill.usage import Usage
 
 LEASE_SECONDS = 15.0
 BEAT_SECONDS = 1.0

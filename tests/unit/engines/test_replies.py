@@ -10,7 +10,7 @@ from batchmill.calls import Answered, Broken, Overloaded, Refused, Reply
 from batchmill.engines.faults import fault_of
 from batchmill.engines.replies import classify, error_body, retry_after_seconds, usage_of
 from batchmill.jsontext import is_json
-from batchmill.model import Usage
+from batchmill.usage import Usage
 
 NOW = 1_800_000_000.0
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import blake2b
 
+from batchmill.core.failing import UNANSWERED
 from batchmill.jsontext import json_string
 from batchmill.model import Fate, Job, JobId, Outcome
 
-_CODES = {Fate.EXPIRED: "timeout_exceeded", Fate.CANCELLED: "cancelled"}
-_UNANSWERED = frozenset(
-    {"connection_lost", "internal_error", "reply_too_large", "request_timeout", "worker_lost"}
-)
-"""Failures without an answer that are not the line's fault; every other was found by validation."""
+CODES = {Fate.EXPIRED: "timeout_exceeded", Fate.CANCELLED: "cancelled"}
 _MESSAGES = {
     Fate.FAILED: "The request failed.",
     Fate.EXPIRED: "The job's time ended before this request was answered.",
@@ -62,7 +59,7 @@ def _of_job(job: JobId) -> tuple[bytes, bytes]:
 
 
 def _error(outcome: Outcome) -> bytes:
-    code = _CODES.get(outcome.fate) or outcome.code or "request_failed"
+    code = CODES.get(outcome.fate) or outcome.code or "request_failed"
     return b'{"message":%b,"type":"%b","code":%b,"status_code":%b}' % (
         json_string(outcome.message or _MESSAGES[outcome.fate]),
         _type(outcome),
@@ -73,14 +70,14 @@ def _error(outcome: Outcome) -> bytes:
 
 def _type(outcome: Outcome) -> bytes:
     if outcome.fate is not Fate.FAILED:
-        return _CODES[outcome.fate].encode()
+        return CODES[outcome.fate].encode()
     status = outcome.status
     if status == 429:
         return b"rate_limit_error"
     if status in {401, 403}:
         return b"authentication_error"
     if status is None:
-        is_ours_or_engines = outcome.code is None or outcome.code in _UNANSWERED
+        is_ours_or_engines = outcome.code is None or outcome.code in UNANSWERED
     else:
         is_ours_or_engines = status >= 500 or status < 400
     return b"server_error" if is_ours_or_engines else b"invalid_request_error"

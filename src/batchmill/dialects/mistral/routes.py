@@ -12,6 +12,8 @@ from batchmill.core.submit import submit
 from batchmill.dialects.extensions import PARAMETERS
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
+from batchmill.dialects.jobforms import JobForm
+from batchmill.dialects.jobroutes import add_job_routes
 from batchmill.dialects.mistral.create import read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
 from batchmill.dialects.mistral.outputs import reply_with_outputs
@@ -27,7 +29,7 @@ from batchmill.dialects.mistral.wire import (
 from batchmill.dialects.progressobjects import Watch
 from batchmill.errors import Conflict, InvalidInput
 from batchmill.model import TERMINAL, Job, JobState
-from batchmill.ports import JobQuery, Page
+from batchmill.queries import JobQuery, Page
 from batchmill.web.auth import Caller, CallerOf
 from batchmill.web.bodies import json_object
 from batchmill.web.errors import error_responses
@@ -38,6 +40,7 @@ from batchmill.web.services import Services, Wired
 from batchmill.web.webhooks import require_webhook
 
 router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
+add_job_routes(router, JobForm(BatchJob, batch_job, invalid_status=422))
 
 _CREATE: dict[str, Any] = {
     "requestBody": {

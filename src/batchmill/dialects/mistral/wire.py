@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, WithJsonSchema
 
+from batchmill.dialects.errorsummaries import ErrorSummary, error_summary
 from batchmill.dialects.extensions import Extensions
 from batchmill.dialects.progressobjects import ProgressObject
 from batchmill.model import Job, JobState, LineError
@@ -41,6 +42,12 @@ STATUSES: Mapping[JobState, Status] = {
     JobState.CANCELLED: Status.CANCELLED,
 }
 
+
+ERROR_CODES: Mapping[str, str] = {
+    "batch_expired": "timeout_exceeded",
+    "batch_cancelled": "cancelled",
+}
+"""What Mistral's error lines call some of our codes (see `lines.py`)."""
 
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$", strict=True)
@@ -122,6 +129,10 @@ class BatchJob(BaseModel):
     priority: int
     on_invalid: str
     webhook_url: str | None
+    paused: bool
+    error_summary: list[ErrorSummary]
+    retry_of: str | None
+    retried_by: str | None
     progress: ProgressObject
 
 
@@ -162,6 +173,10 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         priority=job.priority,
         on_invalid=job.on_invalid.value,
         webhook_url=job.webhook_url,
+        paused=job.paused,
+        error_summary=error_summary(job, ERROR_CODES),
+        retry_of=job.retry_of,
+        retried_by=job.retried_by,
         progress=progress,
     )
 

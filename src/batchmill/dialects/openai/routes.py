@@ -10,13 +10,15 @@ from fastapi import APIRouter, Query, Request, Response
 from batchmill.core.submit import submit_for_validation
 from batchmill.dialects.extensions import PARAMETERS
 from batchmill.dialects.ids import batch_id, uuid_in
+from batchmill.dialects.jobforms import JobForm
+from batchmill.dialects.jobroutes import add_job_routes
 from batchmill.dialects.openai.create import read_order
 from batchmill.dialects.openai.refusals import OpenAIRoute
 from batchmill.dialects.openai.wire import Batch, BatchList, CreateBatch, batch
 from batchmill.dialects.progressobjects import Watch
 from batchmill.errors import Conflict, NotFound
 from batchmill.model import TERMINAL, Job, JobId, JobState
-from batchmill.ports import JobQuery, Page
+from batchmill.queries import JobQuery, Page
 from batchmill.web.auth import CallerOf
 from batchmill.web.bodies import json_object
 from batchmill.web.errors import error_responses
@@ -26,6 +28,7 @@ from batchmill.web.services import Services, Wired
 from batchmill.web.webhooks import require_webhook
 
 router = APIRouter(prefix="/v1/batches", tags=["Batches (OpenAI)"], route_class=OpenAIRoute)
+add_job_routes(router, JobForm(Batch, batch, invalid_status=400))
 
 MAX_LIMIT = 100
 

@@ -11,10 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from batchmill.dialects.errorsummaries import ErrorSummary, error_summary
 from batchmill.dialects.extensions import Extensions
 from batchmill.dialects.ids import batch_id
 from batchmill.dialects.progressobjects import ProgressObject
-from batchmill.model import Job, JobState, LineError, Usage
+from batchmill.model import (
+    Job,
+    JobState,
+    LineError,
+)
+from batchmill.usage import Usage
 
 MAX_METADATA_PAIRS = 16
 MIN_KEPT_SECONDS, MAX_KEPT_SECONDS = 3_600, 2_592_000
@@ -144,6 +150,11 @@ class Batch(BaseModel):
     metadata: dict[str, str] | None
     priority: int
     on_invalid: str
+    webhook_url: str | None
+    paused: bool
+    error_summary: list[ErrorSummary]
+    retry_of: str | None
+    retried_by: str | None
     progress: ProgressObject
 
 
@@ -183,6 +194,11 @@ def batch(job: Job, progress: ProgressObject) -> Batch:
         metadata=dict(job.metadata) or None,
         priority=job.priority,
         on_invalid=job.on_invalid.value,
+        webhook_url=job.webhook_url,
+        paused=job.paused,
+        error_summary=error_summary(job),
+        retry_of=None if job.retry_of is None else batch_id(job.retry_of),
+        retried_by=None if job.retried_by is None else batch_id(job.retried_by),
         progress=progress,
     )
 
