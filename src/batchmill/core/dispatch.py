@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
+from msgspec import Struct
 
 from batchmill.calls import Answered, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
@@ -31,28 +33,16 @@ from batchmill.ports import Formats, Ledger
 log = structlog.get_logger()
 
 
-class Attempt:
-    """One line on its way to an engine and back."""
+class Attempt(Struct, eq=False):
+    """One line on its way to an engine and back. `flight` is None while its line is noted."""
 
-    __slots__ = ("_landed", "alone", "custom_id", "flight", "line", "link", "route", "sent_at")
-
-    def __init__(
-        self,
-        link: Link,
-        line: OpenLine,
-        route: Route,
-        landed: Callable[[Attempt, Reply], None],
-    ) -> None:
-        self.link, self.line, self.route, self._landed = link, line, route, landed
-        self.alone = line.history is not None and line.history.must_run_alone
-        self.custom_id = b""
-        self.sent_at = 0.0
-        self.flight: Flight | None = None
-        """None while its line is being noted."""
-
-    def land(self, reply: Reply) -> None:
-        """Its reply is here."""
-        self._landed(self, reply)
+    link: Link
+    line: OpenLine
+    route: Route
+    alone: bool
+    sent_at: float
+    custom_id: bytes = b""
+    flight: Flight | None = None
 
 
 class Dispatcher:
@@ -136,19 +126,20 @@ class Dispatcher:
             if not link.gate.is_full:
                 self._set_alarm(link, now)
             return False
-        route: Route = (line.shard.job.endpoint, line.model)
-        attempt = Attempt(link, line, route, self._landed)
-        line.shard.flights += 1
+        shard = line.shard
+        route: Route = (shard.job.endpoint, line.model)
+        alone = line.history is not None and line.history.must_run_alone
+        attempt = Attempt(link, line, route, alone, now)
+        shard.flights += 1
         self._out.add(attempt)
-        self.pool.sent(line)
-        link.gate.sent(route, alone=attempt.alone)
-        if not line.shard.serial:
-            self._send(attempt, now)
+        link.gate.sent(route, alone=alone)
+        if not shard.serial:
+            self._send(attempt)
         elif self._tasks is not None:
             self._tasks.create_task(self._note_and_send(attempt))
         return True
 
-    def _send(self, attempt: Attempt, now: float) -> None:
+    def _send(self, attempt: Attempt) -> None:
         line, link = attempt.line, attempt.link
         try:
             attempt.custom_id, body = open_line(line.raw)
@@ -159,14 +150,14 @@ class Dispatcher:
             message = "The input of this line could not be read back; it has been damaged."
             self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
             return
-        attempt.sent_at = now
         call = Call(attempt.route[0], body, link.spec.timeout_seconds)
-        attempt.flight = link.transport.send(call, attempt.land)
+        attempt.flight = link.transport.send(call, partial(self._landed, attempt))
 
     async def _note_and_send(self, attempt: Attempt) -> None:
         """Note in the ledger that the line of a serial shard goes alone, before it does."""
         if await self._noted(attempt.line) and attempt in self._out:
-            self._send(attempt, self._clock.boot())
+            attempt.sent_at = self._clock.boot()
+            self._send(attempt)
         else:
             self._returned(attempt)
 
@@ -193,12 +184,12 @@ class Dispatcher:
             return
         self._out.remove(attempt)
         attempt.flight = None  # it knows this attempt: nothing is left to the garbage collector
-        line = attempt.line
-        line.shard.flights -= 1
-        self.pool.returned(line)
+        shard = attempt.line.shard
+        shard.flights -= 1
+        self.pool.returned(shard.job)
         attempt.link.gate.returned(attempt.route, alone=attempt.alone)
-        if not line.shard.sends:
-            line.shard.changed()
+        if not shard.sends:
+            shard.changed()
 
     def _abort(self, attempt: Attempt) -> None:
         flight = attempt.flight

@@ -40,15 +40,22 @@ class Queue:
     route: Route
     turn: int = 0
     """When a line of it was taken last; never: 0."""
+    lines: int = 0
     _places: list[_Place] = field(default_factory=list)
     _next: int = 0
 
-    def __len__(self) -> int:
-        return len(self._places) - self._next
+    def is_live(self) -> bool:
+        """Whether there is a line that may go; forgets those that may not and stand before it."""
+        while self.lines:
+            if self._places[self._next][2].shard.sends:
+                return True
+            self.take()
+        return False
 
     def add(self, line: OpenLine) -> None:
         """Put one line in its place."""
         insort(self._places, (line.prefix, line.number, line), lo=self._next)
+        self.lines += 1
 
     def merge(self, lines: Iterable[OpenLine]) -> None:
         """Put many lines in their places."""
@@ -56,15 +63,13 @@ class Queue:
         self._next = 0
         self._places += [(line.prefix, line.number, line) for line in lines]
         self._places.sort()
-
-    def first(self) -> OpenLine:
-        """The line to be sent next."""
-        return self._places[self._next][2]
+        self.lines = len(self._places)
 
     def take(self) -> OpenLine:
-        """The same, and it is no longer here."""
+        """The line to be sent next; it is no longer here."""
         line = self._places[self._next][2]
         self._next += 1
+        self.lines -= 1
         if self._next >= _TAKEN:
             del self._places[: self._next]
             self._next = 0
@@ -72,10 +77,9 @@ class Queue:
 
     def drop(self, shard: OpenShard) -> None:
         """Forget every line of a shard."""
-        self._places = [
-            place for place in self._places[self._next :] if place[2].shard is not shard
-        ]
-        self._next = 0
+        left = self._places[self._next :]
+        self._places = [place for place in left if place[2].shard is not shard]
+        self._next, self.lines = 0, len(self._places)
 
 
 class Pool:
@@ -124,53 +128,21 @@ class Pool:
         return self._delayed[0][0] if self._delayed else None
 
     def next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
-        """Take the line that goes to this engine now, if any may."""
+        """Take the line that goes to this engine now, if any may; from here on it is in flight
+        for its job and tenant."""
         if not gate.has_room(now):
             return None
         if self._delayed:
             self.wake(now)
-        if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
-            return self._alone.pop(place) if gate.in_flight == 0 else None
-        best = self._best(gate, serves, now)
-        if best is None:
-            return None
-        best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        line = best.take()
-        if len(best) < self._low_lines:
-            self._on_low()
+        line = self._next(gate, serves, now)
+        if line is not None:
+            job = line.shard.job
+            self.in_flight[job.id] += 1
+            self.tenant_in_flight[job.tenant] += 1
         return line
 
-    def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
-        """The queue whose turn it is at this engine."""
-        if len(self._queues) == 1:
-            [queue] = self._queues.values()
-            may = self._live(queue) and serves(queue.route[1]) and gate.admits(queue.route, now)
-            return queue if may else None
-        best: Queue | None = None
-        rank: tuple[int, int, int, int, int] | None = None
-        for queue in self._queues.values():
-            if not self._live(queue) or not serves(queue.route[1]):
-                continue
-            its = (
-                -queue.priority,
-                self.tenant_in_flight[queue.tenant],
-                self._tenant_turns.get(queue.tenant, 0),
-                self.in_flight[queue.job],
-                queue.turn,
-            )
-            if (rank is None or its < rank) and gate.admits(queue.route, now):
-                best, rank = queue, its
-        return best
-
-    def sent(self, line: OpenLine) -> None:
-        """Count the line as in flight for its job and tenant."""
-        job = line.shard.job
-        self.in_flight[job.id] += 1
-        self.tenant_in_flight[job.tenant] += 1
-
-    def returned(self, line: OpenLine) -> None:
-        """And no longer."""
-        job = line.shard.job
+    def returned(self, job: Job) -> None:
+        """A line of the job is in flight no longer."""
         self.in_flight[job.id] -= 1
         self.tenant_in_flight[job.tenant] -= 1
         if not self.in_flight[job.id]:
@@ -178,12 +150,47 @@ class Pool:
         if not self.tenant_in_flight[job.tenant]:
             del self.tenant_in_flight[job.tenant]
 
+    def _next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
+        if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
+            return self._alone.pop(place) if gate.in_flight == 0 else None
+        best = self._best(gate, serves, now)
+        if best is None:
+            return None
+        best.turn = self._tenant_turns[best.tenant] = next(self._order)
+        line = best.take()
+        if best.lines < self._low_lines:
+            self._on_low()
+        return line
+
+    def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
+        """The queue whose turn it is at this engine."""
+        best: Queue | None = None
+        rank: tuple[int, int, int, int, int] | None = None
+        many = len(self._queues) > 1
+        for queue in self._queues.values():
+            if not queue.is_live() or not serves(queue.route[1]):
+                continue
+            if gate.asides and not gate.admits(queue.route, now):
+                continue
+            if not many:
+                return queue
+            its = (
+                -queue.priority,
+                self.tenant_in_flight[queue.tenant],
+                self._tenant_turns.get(queue.tenant, 0),
+                self.in_flight[queue.job],
+                queue.turn,
+            )
+            if rank is None or its < rank:
+                best, rank = queue, its
+        return best
+
     def forget(self, shard: OpenShard) -> None:
         """Drop every waiting line of a shard that sends no more."""
         for key, queue in list(self._queues.items()):
             if queue.job == shard.job.id:
                 queue.drop(shard)
-                if not queue:
+                if not queue.lines:
                     del self._queues[key]
         tenants = {queue.tenant for queue in self._queues.values()}
         self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
@@ -195,13 +202,13 @@ class Pool:
         """How many lines of each model wait to be sent, the delayed ones left out."""
         ready = Counter(line.model for line in self._alone)
         for queue in self._queues.values():
-            ready[queue.route[1]] += len(queue)
+            ready[queue.route[1]] += queue.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
         for queue in self._queues.values():
-            if queue.job == job and queue:
+            if queue.job == job and queue.lines:
                 yield queue.route
         for line in self._alone:
             if line.shard.job.id == job:
@@ -227,12 +234,6 @@ class Pool:
             if line.shard.sends and serves(line.model) and gate.admits(route, now):
                 return place
         return None
-
-    def _live(self, queue: Queue) -> bool:
-        """Whether the queue has a line on top that may go; drops the dead ones."""
-        while queue and not queue.first().shard.sends:
-            queue.take()
-        return bool(queue)
 
     def _queue(self, job: Job, model: str) -> Queue:
         key = (job.id, model)

@@ -26,17 +26,14 @@ class Storeroom:
         self._blobs, self._low_disk_bytes, self._probe = blobs, low_disk_bytes, probe
         self._changed = changed
         self._written = self._room = True
-
-    @property
-    def is_open(self) -> bool:
+        self.is_open = True
         """Whether an answer could be kept."""
-        return self._written and self._room
 
     def said(self, *, written: bool) -> None:
         """Whether the last thing that was to be made durable could be."""
         if written != self._written:
             self._written = written
-            self._changed()
+            self._tell()
 
     async def measure(self, *, is_held_up: bool) -> None:
         """Look for room; try to write where the last write failed and nobody else tries again
@@ -52,4 +49,8 @@ class Storeroom:
         if room != self._room:
             self._room = room
             log.warning("storage_room", enough=room)
-            self._changed()
+            self._tell()
+
+    def _tell(self) -> None:
+        self.is_open = self._written and self._room
+        self._changed()

@@ -48,7 +48,8 @@ class OpenShard:
     """A leased shard being run.
 
     `waiting` counts lines without an outcome, `flights` the calls out for it, `uncommitted`
-    the outcomes that no published part holds yet.
+    the outcomes that no published part holds yet. What is asked with every line stands in
+    attributes, not properties.
     """
 
     lease: ShardLease
@@ -63,31 +64,25 @@ class OpenShard:
     parts: list[Part] = field(default_factory=list)
     parts_written: int = 0
     answer: Answer = Answer(Verdict.KEEP)
+    """What renew said last; `tell` changes it."""
+    sends: bool = True
+    """Its lines may still be sent."""
+    gone: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    job: Job = field(init=False)
+    serial: bool = field(init=False)
+    """Its owners died over it: one line at a time, each noted before it is sent."""
 
-    @property
-    def job(self) -> Job:
-        return self.lease.job
-
-    @property
-    def serial(self) -> bool:
-        """Its owners died over it: one line at a time, each noted before it is sent."""
-        return self.lease.strikes >= 3
-
-    @property
-    def sends(self) -> bool:
-        """Whether its lines may still be sent."""
-        return self.answer.verdict is Verdict.KEEP
-
-    @property
-    def gone(self) -> bool:
-        return self.answer.verdict is Verdict.GONE
+    def __post_init__(self) -> None:
+        self.job = self.lease.job
+        self.serial = self.lease.strikes >= 3
 
     def tell(self, answer: Answer) -> None:
         """Take renew's answer, unless a graver one was given: none is taken back. A shard that
         was paused is released, and claimed anew once its job is resumed."""
         if _GRAVITY[answer.verdict] > _GRAVITY[self.answer.verdict]:
             self.answer = answer
+            self.sends, self.gone = False, answer.verdict is Verdict.GONE
             self.changed()
 
     def changed(self) -> None:

@@ -53,7 +53,6 @@ def drain(pool: Pool, gate: Gate, model: str = "m") -> list[tuple[str, int]]:
     taken = []
     while (line := pool.next(gate, lambda name: name == model, 0.0)) is not None:
         gate.sent((line.shard.job.endpoint, line.model))
-        pool.sent(line)
         taken.append((line.shard.job.id, line.number))
     return taken
 
@@ -177,7 +176,6 @@ def one_at_a_time(pool: Pool, gate: Gate) -> list[str]:
     """The jobs whose lines go, each back before the next is sent."""
     taken = []
     while (line := pool.next(gate, lambda _: True, 0.0)) is not None:
-        pool.sent(line)
-        pool.returned(line)
+        pool.returned(line.shard.job)
         taken.append(str(line.shard.job.id))
     return taken
