@@ -16,14 +16,18 @@ from bench.table import Place, Row, Section, at_most
 
 JOB_SECONDS = 240.0
 _READING = (
-    "Each round runs wrk, a whole job and the parts alone, one after the other; the ratios are "
-    "taken within a round, and the table shows their median. *Transport* is a loop of nothing "
-    "but calls, less the reading of their replies, at the job's own pace (what it waits is "
-    "burnt and taken off: an engine that has caught up has to be woken for each call); *lines* "
-    "is opening an input line, reading a reply and writing a result line; *durability* is group "
-    "commits, segments and the ledger: each in a loop of its own. *Validation* is the worker's "
-    "CPU until the job is queued, and "
-    "*dispatch* what is left of the worker's CPU: choosing the next line, tasks, leases, beats."
+    "Each round runs wrk, a whole job, the same job without a transport and the parts alone, one "
+    "after the other; the ratios are taken within a round, and the table shows their median. *All "
+    "but the transport* is measured in place: a whole worker over the real ledger and the real "
+    "blobs, whose engine answers at once in its own process; *transport in place* is the "
+    "worker's CPU less that. Beside it stands the *transport alone*, a loop of nothing but calls, "
+    "less the reading of their replies, at the job's own pace (what it waits is burnt and taken "
+    "off). It costs less than in place, where it shares the caches and the interpreter's lock "
+    "with all else, so the worker less the transport alone is a larger number; it is shown too. "
+    "*Lines* is opening an input line, reading a reply and writing a result line; *durability* is "
+    "group commits, segments and the ledger: each in a loop of its own. *Validation* is the "
+    "worker's CPU until the job is queued, and *dispatch* what is left of all but the transport: "
+    "choosing the next line, leases, beats."
 )
 
 
@@ -40,10 +44,15 @@ class Round:
     reply: float
     line: float
     durability: float
+    in_process: float
     lines_per_second: float
 
     @property
     def transport(self) -> float:
+        return self.worker - self.in_process
+
+    @property
+    def transport_alone(self) -> float:
         return self.send - self.reply
 
     @property
@@ -52,11 +61,7 @@ class Round:
 
     @property
     def dispatch(self) -> float:
-        return self.worker - self.validation - self.transport - self.lines - self.durability
-
-    @property
-    def but_transport(self) -> float:
-        return self.worker - self.transport
+        return self.in_process - self.validation - self.lines - self.durability
 
 
 def measure(place: Place) -> Section:
@@ -74,7 +79,8 @@ def measure(place: Place) -> Section:
 def _round(place: Place, server: Server, file: str) -> Round:
     limit = wrk.run(place.origin, place.home, IN_FLIGHT, place.scale.wrk_seconds)
     worker, validation, api, rate = _job(server, file, place.scale.lines)
-    loop, ledger = str(place.scale.loop), Path(tempfile.mkdtemp(dir=place.home))
+    loop, lines = str(place.scale.loop), str(place.scale.lines)
+    ledger, mill = (Path(tempfile.mkdtemp(dir=place.home)) for _ in range(2))
     return Round(
         limit.cpu_us,
         limit.requests_per_second,
@@ -85,6 +91,7 @@ def _round(place: Place, server: Server, file: str) -> Round:
         measured_loop("bench.alone", "reply", loop),
         measured_loop("bench.alone", "line", loop),
         measured_loop("bench.durability", str(ledger), loop),
+        measured_loop("bench.inprocess", str(mill), lines),
         rate,
     )
 
@@ -115,17 +122,19 @@ def _rows(rounds: list[Round]) -> list[Row]:
         return f"{us:.1f} us, {median(part(r) / r.wrk for r in rounds):.2f} x wrk"
 
     whole = median(r.worker / r.wrk for r in rounds)
-    ours = median(r.but_transport / r.wrk for r in rounds)
+    ours = median(r.in_process / r.wrk for r in rounds)
     return [
         Row("wrk, each request", f"{median(r.wrk for r in rounds):.2f} us"),
         Row("worker, each line", times(lambda r: r.worker)),
         at_most("worker, each line, all but the transport", ours, 4.0, " x wrk", 2),
         at_most("worker, each line, in all", whole, 4.0, " x wrk", 2),
-        Row("- transport", times(lambda r: r.transport)),
+        Row("- transport in place", times(lambda r: r.transport)),
         Row("- lines", times(lambda r: r.lines)),
         Row("- validation", times(lambda r: r.validation)),
         Row("- durability", times(lambda r: r.durability)),
         Row("- dispatch", times(lambda r: r.dispatch)),
+        Row("transport alone", times(lambda r: r.transport_alone)),
+        Row("worker less the transport alone", times(lambda r: r.worker - r.transport_alone)),
         Row("API and supervisor, each line", times(lambda r: r.api)),
         Row("lines a second, 256 in flight", f"{median(r.lines_per_second for r in rounds):,.0f}"),
         Row("wrk's requests a second", f"{median(r.wrk_rate for r in rounds):,.0f}"),

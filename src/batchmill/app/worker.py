@@ -82,7 +82,7 @@ def rules_of(settings: Settings) -> WorkerRules:
     )
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """What lives long was made by now, and a line makes no cycles: look for garbage less often."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -90,5 +90,5 @@ def _collect_seldom() -> None:
 
 if __name__ == "__main__":
     configure_logs("worker")
-    _collect_seldom()
+    collect_seldom()
     uvloop.run(run_worker(Orders.read()))
