@@ -137,6 +137,11 @@ async def test_a_new_batch_shows_all_that_openai_shows(rig: Rig) -> None:
         "metadata": {"a": "b"},
         "priority": 0,
         "on_invalid": "fail",
+        "webhook_url": None,
+        "paused": False,
+        "error_summary": [],
+        "retry_of": None,
+        "retried_by": None,
         "progress": batch["progress"],
     }
     assert rig.woken == 1

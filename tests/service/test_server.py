@@ -226,6 +226,21 @@ async def test_the_openapi_document_has_every_route_and_only_known_schemas(rig: 
         "POST /v1/batches",
         "GET /v1/batches/{batch_id}",
         "POST /v1/batches/{batch_id}/cancel",
+        *(
+            route.replace(" ", f" {jobs}/{{job_id}}/")
+            for jobs in ("/v1/batch/jobs", "/v1/batches")
+            for route in (
+                "POST pause",
+                "POST resume",
+                "POST extend",
+                "POST retry",
+                "GET results",
+                "GET progress",
+            )
+        ),
+        "GET /v1/webhook_deliveries",
+        "GET /v1/webhook_deliveries/{delivery_id}",
+        "POST /v1/webhook_deliveries/{delivery_id}/redeliver",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
