@@ -289,6 +289,16 @@ def chat_lines(count: int, text: str = "question {n} id:line-{n}") -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def as_openai(lines: bytes) -> bytes:
+    """The same requests as lines of OpenAI's, each naming the model of the simulator."""
+    frame = {"method": "POST", "url": "/v1/chat/completions"}
+    texts = []
+    for line in map(json.loads, lines.splitlines()):
+        body = {"model": "sim", **line["body"]}
+        texts.append(json.dumps({"custom_id": line["custom_id"], **frame, "body": body}) + "\n")
+    return "".join(texts).encode()
+
+
 def eventually(holds: Any, seconds: float, what: str) -> None:
     """Ask again and again until it holds; only real processes are waited for like this."""
     deadline = time.monotonic() + seconds

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from batchmill.core.models import Catalogue
-from tests.service.rig import BODY, Rig, lines
+from tests.service.rig import BODY, Rig, lines, openai_lines
 
 KEY = {"idempotency-key": "key-1"}
 INLINE = {"requests": [{"body": BODY}] * 3}
@@ -82,3 +82,47 @@ async def test_a_key_that_cannot_be_one_is_refused(rig: Rig, key: str) -> None:
     refused = await create(rig, {"idempotency-key": key.encode()}, **INLINE)  # type: ignore[dict-item]
     assert (refused.status_code, refused.json()["param"]) == (400, "idempotency-key")
     assert (await rig.get("/v1/batch/jobs"))["total"] == 0
+
+
+# OpenAI's create
+
+
+async def create_batch(rig: Rig, file: str, headers: dict[str, str], **fields: Any) -> Any:
+    asked = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **fields}
+    asked["input_file_id"] = file
+    return await rig.call("POST", "/v1/batches", json=asked, headers=headers)
+
+
+async def test_a_batch_is_created_once_for_each_key(rig: Rig) -> None:
+    file = (await rig.upload(openai_lines(2)))["id"]
+    replies = await asyncio.gather(*[create_batch(rig, file, KEY) for _ in range(100)])
+    assert {reply.status_code for reply in replies} == {200}
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    assert len((await rig.get("/v1/batches"))["data"]) == 1
+    refused = await create_batch(rig, file, KEY, completion_window="2d")
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (409, "false")
+
+
+async def test_a_batch_over_an_unknown_file_is_created_once_too(rig: Rig) -> None:
+    first, again = [await create_batch(rig, "file-unknown", KEY) for _ in range(2)]
+    assert first.json()["id"] == again.json()["id"]
+
+
+async def test_a_retry_of_openais_sdk_gives_the_batch_that_its_first_try_made(rig: Rig) -> None:
+    file = (await rig.upload(openai_lines(2)))["id"]
+    first, again, later = [
+        (await create_batch(rig, file, {"x-stainless-retry-count": count})).json()["id"]
+        for count in ("0", "1", "0")
+    ]
+    assert first == again
+    assert later != first
+    rig.clock.advance(301)
+    too_late = await create_batch(rig, file, {"x-stainless-retry-count": "1"})
+    assert too_late.json()["id"] not in {first, later}
+
+
+async def test_a_job_of_one_dialect_is_no_replay_for_the_other(rig: Rig) -> None:
+    file = (await rig.upload(openai_lines(2)))["id"]
+    batch = (await create_batch(rig, file, KEY)).json()
+    job = (await create(rig, input_files=[file])).json()
+    assert job["id"].replace("-", "") != batch["id"].removeprefix("batch_")

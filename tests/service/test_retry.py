@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import Serve, Sim, chat_lines, eventually, serving, simulating
+from tests.serving import Serve, Sim, as_openai, chat_lines, eventually, serving, simulating
 
 JOBS = "/v1/batch/jobs"
 LINES = 2_500
@@ -118,6 +118,34 @@ def test_only_the_failed_tenth_is_sent_again_and_the_files_merge(serve: Serve, s
     assert {**again, "retried_by": None} == {**parent, "retried_by": None}
     assert files == [serve.http.call("GET", f"/v1/files/{parent[f]}/content").body
                      for f in ("output_file", "error_file")]  # fmt: skip
+
+
+def test_a_batch_is_retried_and_read_in_openais_forms(serve: Serve, sim: Sim) -> None:
+    asked = {
+        "input_file_id": serve.upload(as_openai(failing_lines(40, 10, text="!status:400"))),
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+    }
+    batch = serve.http.call("POST", "/v1/batches", asked).json()
+    serve.wait_ended(batch["id"])
+    before = sim.calls()["total"]
+    child = serve.http.call("POST", f"/v1/batches/{batch['id']}/retry").json()
+    assert child["id"].startswith("batch_")
+    assert child["retry_of"] == batch["id"]
+    serve.wait_ended(child["id"])
+    assert sim.calls()["total"] - before == 4
+    ended = serve.http.call("GET", f"/v1/batches/{child['id']}").json()
+    assert ended["request_counts"] == {"total": 40, "completed": 36, "failed": 4}
+    assert ended["error_summary"][0]["count"] == 4
+    out, err = serve.lines_of(ended["output_file_id"]), serve.lines_of(ended["error_file_id"])
+    assert ids(out) == [f"line-{n}" for n in range(40) if n % 10]
+    assert ids(err) == [f"line-{n}" for n in range(0, 40, 10)]
+    assert {line["error"] for line in err} == {None}
+    assert {line["response"]["status_code"] for line in err} == {400}
+    results = serve.http.call("GET", f"/v1/batches/{child['id']}/results").body.splitlines()
+    assert sorted(ids([json.loads(line) for line in results])) == sorted(ids(out + err))
+    refused = serve.http.call("POST", f"/v1/batches/{child['id']}/pause")
+    assert (refused.status, refused.headers["x-should-retry"]) == (409, "false")
 
 
 def test_listed_lines_alone_are_sent_again(serve: Serve, sim: Sim) -> None:

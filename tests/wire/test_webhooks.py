@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import InvalidWebhookSignatureError, OpenAI
+from openai import BadRequestError, InvalidWebhookSignatureError, OpenAI
+from openai.types import Batch
 
 from batchmill.model import TenantId
 from batchmill.webhooks.signing import tenant_secret
 from tests.receiver import Received, Receiver, receiving
-from tests.serving import Serve, chat_lines, eventually, serving
+from tests.serving import Serve, as_openai, chat_lines, eventually, serving
+from tools import wire_environments
 
 OLD, NEW = "old-root-secret-of-this-server", "new-root-secret-of-this-server"
 DEFAULT = TenantId("default")
+UNWRAP = Path(__file__).parent / "clients" / "openai_unwrap.mjs"
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +94,46 @@ def test_another_tenants_secret_and_another_root_verify_nothing(
             unwrap(received, root, tenant)
 
 
-@pytest.mark.skipif("BATCHMILL_RECORD_WEBHOOK" not in os.environ, reason="records on request")
-def test_record_a_delivery_for_other_clients(told: tuple[Serve, Receiver]) -> None:
-    """Write one delivery and its secret to the named file, for a client in another language."""
+def test_the_sdk_of_node_unwraps_a_delivery_and_refuses_what_was_tampered_with(
+    told: tuple[Serve, Receiver],
+) -> None:
+    if shutil.which("node") is None:
+        pytest.fail("node is missing; apt install nodejs npm")
     received = only(told[1])
-    recorded = {
-        "secret": tenant_secret(NEW, DEFAULT),
-        "headers": received.headers,
-        "body": received.body.decode(),
+    delivery = {"headers": received.headers, "body": received.body.decode()}
+    asked = json.dumps({"secret": tenant_secret(NEW, DEFAULT), **delivery})
+    home = str(wire_environments.node("openai-node-7"))
+    done = subprocess.run(
+        ["node", str(UNWRAP), home], input=asked, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "type": "batch.completed",
+        "id": received.id,
+        "refused": ["body", "webhook-id", "webhook-timestamp", "webhook-signature"],
     }
-    Path(os.environ["BATCHMILL_RECORD_WEBHOOK"]).write_text(json.dumps(recorded))
+
+
+def test_a_batch_of_openais_sdk_is_told_of_too(told: tuple[Serve, Receiver]) -> None:
+    serve, allowed = told
+    with receiving() as receiver:
+        client = OpenAI(api_key="any", base_url=f"{serve.http.base}/v1")
+        file = client.files.create(file=as_openai(chat_lines(2)), purpose="batch")
+
+        def create(url: str) -> Batch:
+            return client.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                extra_body={"webhook_url": url},
+            )
+
+        before = len(allowed.received)
+        batch = create(allowed.url())
+        eventually(lambda: len(allowed.received) > before, 60, "the webhook")
+        event = unwrap(allowed.received[before], NEW)
+        assert (event.type, event.data.id) == ("batch.completed", batch.id)
+        with pytest.raises(BadRequestError) as refusal:
+            create(receiver.url())
+        assert refusal.value.param == "webhook_url"
+        assert not receiver.received
