@@ -39,9 +39,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, Rece
             yield serve, receiver
 
 
-def only(receiver: Receiver) -> Received:
-    (received,) = receiver.received
-    return received
+def first(receiver: Receiver) -> Received:
+    """The delivery of the job that the fixture made."""
+    return receiver.received[0]
 
 
 def unwrap(received: Received, root: str, tenant: TenantId = DEFAULT, **changed: Any) -> Any:
@@ -55,7 +55,7 @@ def test_the_sdk_unwraps_a_delivery_with_the_new_and_with_the_old_secret(
     told: tuple[Serve, Receiver], root: str
 ) -> None:
     serve, receiver = told
-    received = only(receiver)
+    received = first(receiver)
     event = unwrap(received, root)
     assert event.type == "batch.completed"
     assert event.id == received.id
@@ -72,7 +72,7 @@ def test_the_sdk_unwraps_a_delivery_with_the_new_and_with_the_old_secret(
 
 
 def test_the_sdk_refuses_what_was_tampered_with(told: tuple[Serve, Receiver]) -> None:
-    received = only(told[1])
+    received = first(told[1])
     stamp = str(int(received.headers["webhook-timestamp"]) + 1)
     tampered: tuple[dict[str, Any], ...] = (
         {"body": received.body.replace(b'"failed":0', b'"failed":1')},
@@ -88,7 +88,7 @@ def test_the_sdk_refuses_what_was_tampered_with(told: tuple[Serve, Receiver]) ->
 def test_another_tenants_secret_and_another_root_verify_nothing(
     told: tuple[Serve, Receiver],
 ) -> None:
-    received = only(told[1])
+    received = first(told[1])
     for root, tenant in ((NEW, TenantId("other")), ("another-root-secret-entirely", DEFAULT)):
         with pytest.raises(InvalidWebhookSignatureError):
             unwrap(received, root, tenant)
@@ -99,7 +99,7 @@ def test_the_sdk_of_node_unwraps_a_delivery_and_refuses_what_was_tampered_with(
 ) -> None:
     if shutil.which("node") is None:
         pytest.fail("node is missing; apt install nodejs npm")
-    received = only(told[1])
+    received = first(told[1])
     delivery = {"headers": received.headers, "body": received.body.decode()}
     asked = json.dumps({"secret": tenant_secret(NEW, DEFAULT), **delivery})
     home = str(wire_environments.node("openai-node-7"))
