@@ -1,9 +1,8 @@
-"""What all tests share: crash tests and timings run while no other test does.
+"""What all tests share: those that need a quiet machine run while no other test does.
 
 The tests of one file stay together, so that they share what they start. With several pytest
-workers, a `serial` test (marked so, or below tests/crash) holds a lock
-alone, every other test holds it together with others. A gate in front of the lock keeps a
-waiting serial test from being overtaken for ever.
+workers, a test that is marked `serial` holds a lock alone, every other test holds it together
+with others. A gate in front of the lock keeps a waiting serial test from being overtaken for ever.
 """
 
 from __future__ import annotations
@@ -16,13 +15,9 @@ from pathlib import Path
 
 import pytest
 
-SERIAL_FOLDERS = {"crash"}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if SERIAL_FOLDERS & set(item.path.relative_to(Path(__file__).parent).parts):
-            item.add_marker(pytest.mark.serial)
         serial = item.get_closest_marker("serial") is not None
         item.add_marker(pytest.mark.xdist_group("serial" if serial else str(item.path)))
 

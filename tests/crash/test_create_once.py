@@ -53,7 +53,6 @@ class Senders:
             return
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(240)
 def test_a_create_sent_a_hundred_times_across_kills_makes_one_job(tmp_path: Path) -> None:
     data = tmp_path / "data"

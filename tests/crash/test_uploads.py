@@ -49,7 +49,6 @@ def complete_if_it_lives(serve: Serve, upload: str, asked: dict[str, Any]) -> No
         complete(serve, upload, asked)
 
 
-@pytest.mark.serial
 @pytest.mark.timeout(240)
 def test_a_file_in_parts_survives_kills_at_every_step(tmp_path: Path) -> None:
     line = chat_lines(1, "x" * 10_000)
