@@ -3,7 +3,11 @@ on from there."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import cast
+
+import pytest
 
 from batchmill.calls import Broken, Reply
 from batchmill.clock import SystemClock
@@ -296,3 +300,21 @@ async def is_in(mill: Mill, job: Job, state: JobState) -> bool:
 
 async def is_validated(mill: Mill, job: Job) -> bool:
     return not await is_in(mill, job, JobState.VALIDATING)
+
+
+async def test_a_worker_ends_where_the_landing_of_a_reply_breaks_and_another_takes_over(
+    mill: Mill,
+) -> None:
+    async def nonsense(_: str) -> Reply:
+        return cast(Reply, object())
+
+    running = await mill.start(Engine(nonsense))
+    job = await mill.job(3)
+    await asyncio.wait([running.task], timeout=5)
+    assert running.task.done(), "its lines would hang for ever"
+    with pytest.raises(ExceptionGroup):
+        running.task.result()
+    mill.workers.remove(running)
+    await running.heart.close_connections()
+    await mill.start(Engine(), name="another")
+    assert (await mill.ended(job)).succeeded == 3
