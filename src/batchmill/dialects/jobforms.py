@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from batchmill.dialects.progressobjects import ProgressObject, Watch
 from batchmill.errors import InvalidInput
 from batchmill.model import Job
-from batchmill.web.errors import ErrorDetail, InvalidFields
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services
 
@@ -32,17 +31,6 @@ class JobForm:
         """The job as it is now."""
         watch = await Watch.over(services, job)
         return json_reply(self.render(job, watch.progress_of(job)))
-
-    def read(self, model: type[Fields], values: Mapping[str, Any]) -> Fields:
-        """The fields of a body; null is the same as absent. Raises `InvalidFields`."""
-        try:
-            return model.model_validate({k: v for k, v in values.items() if v is not None})
-        except ValidationError as e:
-            details = [
-                ErrorDetail(type=str(p["type"]), loc=["body", *p["loc"]], msg=p["msg"])
-                for p in e.errors()
-            ]
-            raise InvalidFields(details[:100], status=self.invalid_status) from None
 
     def invalid(self, param: str, message: str) -> InvalidInput:
         """The error for a field with an impossible value."""

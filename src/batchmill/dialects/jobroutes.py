@@ -6,13 +6,14 @@ Each answers with the job object of the dialect that mounts them (`JobForm.rende
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from batchmill.core.submit import window_seconds
 from batchmill.dialects import jobstreams
+from batchmill.dialects.fields import body_of, read_fields
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
 from batchmill.dialects.jobforms import JobForm
@@ -84,8 +85,8 @@ class JobRoutes:
     ) -> Response:
         """Give an unfinished job more time: a longer window, counted from its creation."""
         asked = id_of_job(job_id)
-        async with json_object(request, services, bulky="") as body:
-            window = self._form.read(ExtendJob, body.values).window
+        async with json_object(request, services) as body:
+            window = read_fields(ExtendJob, body.values, self._form.invalid_status).window
         seconds = window_seconds(window)
         if seconds is None:
             raise self._form.invalid("window", "Must be a number with m, h or d, from 30m to 30d.")
@@ -161,11 +162,3 @@ class JobRoutes:
             )
         services.wake()
         return await self._form.reply(services, job)
-
-
-def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """The request body of a route that reads it itself, for the OpenAPI document."""
-    schema = model.model_json_schema()
-    return {
-        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
-    }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ValidationError
 
 from batchmill.assembly import (
     MAX_PIECE_BYTES,
@@ -21,6 +20,7 @@ from batchmill.clock import new_id
 from batchmill.core.joining import Content, joined
 from batchmill.core.names import input_name, piece_name
 from batchmill.core.submit import refuse_when_full
+from batchmill.dialects.fields import body_of, read_fields
 from batchmill.dialects.fileforms import FileFields, check_purpose, new_file
 from batchmill.dialects.fileobjects import file_object
 from batchmill.dialects.uploadobjects import (
@@ -37,20 +37,15 @@ from batchmill.dialects.uploadobjects import (
 from batchmill.errors import BlobMissing, BlobsUnavailable, Conflict, InvalidInput, TooLarge
 from batchmill.model import BlobName, File, FileId
 from batchmill.web.auth import Caller, CallerOf
-from batchmill.web.bodies import JsonObject, json_object
-from batchmill.web.errors import ErrorDetail, InvalidFields, error_responses
+from batchmill.web.bodies import json_object
+from batchmill.web.errors import error_responses
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
 from batchmill.web.uploads import Expected, Reception, Upload, plain_filename
 
 router = APIRouter(prefix="/v1/uploads", tags=["Uploads (OpenAI)"])
 
-Asked = TypeVar("Asked", bound=BaseModel)
-
-
-def _takes(model: type[BaseModel]) -> dict[str, Any]:
-    content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+INVALID_STATUS = 400
 
 
 _PART: dict[str, Any] = {
@@ -73,12 +68,12 @@ _PART: dict[str, Any] = {
     "",
     response_model=UploadObject,
     responses=error_responses(408, 413, 415),
-    openapi_extra=_takes(CreateUpload),
+    openapi_extra=body_of(CreateUpload),
 )
 async def create_upload(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Announce a file that comes in parts; they are taken for an hour."""
-    async with json_object(request, services, bulky="") as body:
-        asked = _asked(CreateUpload, body)
+    async with json_object(request, services) as body:
+        asked = read_fields(CreateUpload, body.values, INVALID_STATUS)
     check_purpose(asked.purpose)
     limit = services.rules.limits.file_bytes
     if asked.bytes > limit:
@@ -139,14 +134,14 @@ async def add_upload_part(
     "/{upload_id}/complete",
     response_model=UploadObject,
     responses=error_responses(404, 408, 409, 413, 415, 500),
-    openapi_extra=_takes(CompleteUpload),
+    openapi_extra=body_of(CompleteUpload),
 )
 async def complete_upload(
     request: Request, upload_id: str, services: Wired, caller: CallerOf
 ) -> Response:
     """Put the parts together into a file. Asked again with the same parts, it gives the same."""
-    async with json_object(request, services, bulky="") as body:
-        asked = _asked(CompleteUpload, body)
+    async with json_object(request, services) as body:
+        asked = read_fields(CompleteUpload, body.values, INVALID_STATUS)
     assembly = await _find(upload_id, services, caller)
     ids = tuple(piece_id(text) or PieceId("") for text in asked.part_ids)
     if assembly.state is AssemblyState.PENDING:
@@ -173,20 +168,6 @@ async def cancel_upload(upload_id: str, services: Wired, caller: CallerOf) -> Re
         _refuse_ended(assembly)
     await _drop(services, await services.ledger.forget_pieces(assembly.id))
     return await _shown(assembly, services)
-
-
-def _asked(model: type[Asked], body: JsonObject) -> Asked:
-    """The body as that model. Raises `InvalidFields`."""
-    try:
-        return model.model_validate({k: v for k, v in body.values.items() if v is not None})
-    except ValidationError as e:
-        raise InvalidFields(
-            [
-                ErrorDetail(type=str(p["type"]), loc=["body", *p["loc"]], msg=p["msg"])
-                for p in e.errors()[:100]
-            ],
-            status=400,
-        ) from None
 
 
 async def _put_together(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from batchmill.core.submit import submit
 from batchmill.dialects.extensions import PARAMETERS
+from batchmill.dialects.fields import body_of
 from batchmill.dialects.ids import job_id as id_of_job
 from batchmill.dialects.ids import no_such_job
 from batchmill.dialects.jobforms import JobForm
@@ -43,10 +44,7 @@ router = APIRouter(prefix="/v1/batch/jobs", tags=["Batch jobs (Mistral)"])
 add_job_routes(router, JobForm(BatchJob, batch_job, invalid_status=422))
 
 _CREATE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": CreateBatchJob.model_json_schema()}},
-    },
+    **body_of(CreateBatchJob),
     "parameters": [*PARAMETERS, HEADER_PARAMETER],
 }
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from batchmill.core.submit import submit_for_validation
 from batchmill.dialects.extensions import PARAMETERS
+from batchmill.dialects.fields import body_of
 from batchmill.dialects.ids import batch_id, uuid_in
 from batchmill.dialects.jobforms import JobForm
 from batchmill.dialects.jobroutes import add_job_routes
@@ -33,10 +34,7 @@ add_job_routes(router, JobForm(Batch, batch, invalid_status=400))
 MAX_LIMIT = 100
 
 _CREATE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": CreateBatch.model_json_schema()}},
-    },
+    **body_of(CreateBatch),
     "parameters": [*PARAMETERS, HEADER_PARAMETER],
 }
 
