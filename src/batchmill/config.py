@@ -42,6 +42,8 @@ MAX_SECRETS: Final = 2
 _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
 
+_BUCKET = re.compile(r"(s3|gs|az)://[\w.-]+(/[\w.-]+)*/?", re.ASCII)
+
 
 class Role(StrEnum):
     """Which processes `serve` starts."""
@@ -56,6 +58,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path = Field(Path("batchmill-data"), description="Directory for the ledger and the blobs")
+    storage_url: str | None = Field(
+        None, description="Bucket for the blobs: `s3://`, `gs://` or `az://`; `data` when not set"
+    )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     insecure: bool = Field(
@@ -111,6 +116,16 @@ class Settings(BaseModel):
         if url is not None and not re.fullmatch(r"https?://[^\s?#]+", url):
             raise ValueError('should be a URL such as "https://batch.example.com"')
         return url.rstrip("/") if url else None
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_a_bucket(cls, url: str | None) -> str | None:
+        if url is not None and not _BUCKET.fullmatch(url):
+            raise ValueError(
+                'should be "s3://bucket/prefix", "gs://bucket/prefix" or "az://container/prefix", '
+                "without credentials: these come from the variables of the store's vendor"
+            )
+        return url
 
     @field_validator("engines")
     @classmethod
@@ -277,7 +292,7 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
 
 
 def _may_be_secret(name: str, error: ErrorDetails) -> bool:
-    return "key" in name or "secret" in name or "@" in str(error["input"])
+    return "key" in name or "secret" in name or not {"@", "?"}.isdisjoint(str(error["input"]))
 
 
 def _nearest(name: str, known: list[str]) -> str:

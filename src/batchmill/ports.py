@@ -323,6 +323,11 @@ class Blobs(Protocol):
     the store cannot be used now.
     """
 
+    @property
+    def group_seconds(self) -> float:
+        """How long outcomes may gather before they are written: a write costs little on a disk
+        and a round trip elsewhere."""
+
     async def put_many(self, blobs: Sequence[tuple[BlobName, Sequence[bytes]]]) -> None:
         """Write several blobs, in parallel and with one directory sync per directory; all are
         durable when it returns. Writing the same name again replaces it."""

@@ -22,7 +22,7 @@ from batchmill import __version__
 from batchmill.app.datadir import children_lock, locked, make_layout
 from batchmill.app.listen import free_port, open_listener, origin, reachable_at
 from batchmill.app.orders import Orders
-from batchmill.app.stores import WORKER, open_ledger
+from batchmill.app.stores import WORKER, check_blobs, open_ledger
 from batchmill.app.supervise import Child, Supervisor, supervising
 from batchmill.config import Role, Settings
 from batchmill.enginespec import EngineSetting
@@ -60,6 +60,7 @@ async def _serve(settings: Settings, say: Callable[[str], None]) -> int:
     async with contextlib.AsyncExitStack() as stack:
         lock = await children_lock(settings.data, EARLIER_CHILDREN_SECONDS)
         stack.callback(os.close, lock)
+        await check_blobs(settings)
         ledger = await open_ledger(settings)
         stack.push_async_callback(ledger.close_connections)
         await _refuse_open_door(settings, ledger)

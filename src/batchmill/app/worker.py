@@ -14,6 +14,7 @@ from batchmill.app.orders import Orders
 from batchmill.app.stores import WORKER, open_blobs, open_ledger
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
+from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
@@ -34,17 +35,18 @@ async def run_worker(orders: Orders) -> None:
     settings = orders.settings
     clock = SystemClock()
     budget = ByteBudget(settings.memory_budget)
+    blobs = open_blobs(settings)
     ledger = await open_ledger(settings)
     try:
         worker = Worker(
             WORKER,
-            Stores(ledger, open_blobs(settings), lambda: open_ledger(settings)),
+            Stores(ledger, blobs, lambda: open_ledger(settings)),
             [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
             settings.models,
             FORMATS,
             LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
             clock,
-            rules_of(settings),
+            rules_of(settings, blobs.group_seconds),
             released=budget.release,
             post=Poster(
                 Guard(settings.webhook_allow_hosts, SystemResolver()),
@@ -72,9 +74,10 @@ def _rung(bell: socket.socket, worker: Worker) -> None:
     worker.wake()
 
 
-def rules_of(settings: Settings) -> WorkerRules:
-    """The settings that concern a worker."""
+def rules_of(settings: Settings, group_seconds: float) -> WorkerRules:
+    """The settings that concern a worker, and how long its blob store lets outcomes gather."""
     return WorkerRules(
+        group=GroupRules(seconds=group_seconds),
         timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
         drain_seconds=DRAIN_SECONDS,
         low_disk_bytes=settings.low_disk,

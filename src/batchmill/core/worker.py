@@ -168,6 +168,7 @@ class Worker:
                     self._collector.run(),
                     self._dispatcher.run(),
                     self._watch_self(),
+                    self._watch_storage(),
                     *(watch(each, self._clock, self._engine_changed) for each in self._links),
                 )
             ]
@@ -337,7 +338,7 @@ class Worker:
     # ---- itself
 
     async def _watch_self(self) -> None:
-        """Once a beat: room on the disk, the fence, and the gauges for the next beat."""
+        """Once a beat: the fence, and the gauges for the next beat."""
         seconds = self._rules.timing.beat_seconds
         while True:
             if (
@@ -346,10 +347,16 @@ class Worker:
                 and self._holdings.leases
             ):
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
-            await self._storeroom.measure(is_held_up=self._collector.is_held_up)
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)
+
+    async def _watch_storage(self) -> None:
+        """Once a beat: room for answers. Apart from the fence, since a store that is away may
+        take its time to say so."""
+        while True:
+            await self._storeroom.measure(is_held_up=self._collector.is_held_up)
+            await self._clock.sleep(self._rules.timing.beat_seconds)
 
     def _take_stock(self) -> None:
         """Compose what the next beat says."""
