@@ -30,7 +30,10 @@ from pydantic_core import ErrorDetails
 
 from batchmill.enginespec import EngineSetting
 from batchmill.errors import ConfigError, Problem
+from batchmill.model import TenantId
 from batchmill.quantities import Duration, SizeBytes
+from batchmill.quotas import Quotas
+from batchmill.tenantspec import TenantSetting
 from batchmill.webhooks.guard import is_allowed
 from batchmill.webhooks.target import target_of
 from batchmill.webhookspec import WebhookSetting
@@ -94,6 +97,10 @@ class Settings(BaseModel):
     max_inline_requests: int = Field(10_000, ge=1, description="Inline requests of one job at most")
     max_file_size: SizeBytes = Field(512_000_000, ge=1, description="Size of one file at most")
     max_line_size: SizeBytes = Field(10_000_000, ge=1, description="Size of one line at most")
+    max_pending_lines: int = Field(
+        0, ge=0, description="Lines of one tenant's jobs that may be pending at once; 0: any number"
+    )
+    tenants: dict[str, TenantSetting] = Field({}, description="Limits of single tenants, see below")
     keep_uploads: Duration = Field(
         timedelta(days=30), description="How long uploads are kept; 0: for ever"
     )
@@ -173,12 +180,29 @@ class Settings(BaseModel):
         return _listed(secret.get_secret_value()) if secret else ()
 
     @property
+    def quotas(self) -> Quotas:
+        """How much of each tenant's work may be pending."""
+        own = {
+            TenantId(name): tenant.max_pending_lines
+            for name, tenant in self.tenants.items()
+            if tenant.max_pending_lines is not None
+        }
+        return Quotas(self.max_pending_lines, own)
+
+    @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the API."""
         try:
             return ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+_NESTED: Final[Mapping[str, type[BaseModel]]] = {
+    "engines": EngineSetting,
+    "tenants": TenantSetting,
+    "webhooks": WebhookSetting,
+}
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -246,7 +270,7 @@ def _from_file(file: Path, problems: list[Problem]) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
     """The settings among the variables; an unknown `BATCHMILL_` one is a problem."""
-    only_in_file = {"models", "webhooks"}
+    only_in_file = {"models", "tenants", "webhooks"}
     names = [field for field in Settings.model_fields if field not in only_in_file]
     fields = {_variable(field): field for field in names}
     values: dict[str, Any] = {}
@@ -283,7 +307,7 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
     source = sources.get(str(loc[0]), "") if loc else ""
     if error["type"] == "extra_forbidden":
-        nested = WebhookSetting if loc[0] == "webhooks" else EngineSetting
+        nested = _NESTED.get(str(loc[0]), EngineSetting)
         known = Settings.model_fields if len(loc) == 1 else nested.model_fields
         return Problem(name, f"is no setting{_nearest(str(loc[-1]), list(known))}", source)
     says = error["msg"].removeprefix("Value error, ").removeprefix("Input ")

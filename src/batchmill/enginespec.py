@@ -23,6 +23,7 @@ from batchmill.engines.local import DEMO, CannotServe, plan_for
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.fleet import EngineSpec
 from batchmill.quantities import Duration
+from batchmill.schedules import ALWAYS, Schedule, check_time_zone, parse_spans
 
 DEFAULT_CONCURRENCY = 64
 LOCAL_CONCURRENCY = 8
@@ -47,6 +48,10 @@ class EngineSetting(BaseModel):
         None, ge=1, le=100_000, description="Calls in flight at most; 64 by URL, 8 for `local`"
     )
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
+    schedule: str | None = Field(
+        None, description='When it may be used, such as "22:00-06:00"; always when not set'
+    )
+    time_zone: str = Field("UTC", description="Whose clock the schedule goes by")
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +81,23 @@ class EngineSetting(BaseModel):
             raise ValueError("should be longer than nothing")
         return timeout
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, schedule: str | None) -> str | None:
+        if schedule is not None:
+            parse_spans(schedule)
+        return schedule
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, time_zone: str) -> str:
+        return check_time_zone(time_zone)
+
+    @property
+    def hours(self) -> Schedule:
+        """When it may be used."""
+        return Schedule(parse_spans(self.schedule), self.time_zone) if self.schedule else ALWAYS
+
     @property
     def embedded(self) -> Literal["local", "sim"] | None:
         """Which engine `serve` itself has to start for this, if any."""
@@ -98,6 +120,7 @@ class EngineSetting(BaseModel):
             key=key.get_secret_value() if key else None,
             concurrency=self.concurrency or usual,
             timeout_seconds=self.timeout.total_seconds(),
+            schedule=self.hours,
             simulated=self.embedded == "sim",
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from batchmill.model import JobId, WaitingReason
+from batchmill.schedules import ALWAYS, Schedule
 
 
 class EngineState(StrEnum):
@@ -41,6 +42,7 @@ class EngineSpec:
     concurrency: int = 64
     timeout_seconds: float = 600.0
     simulated: bool = False
+    schedule: Schedule = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class EngineStatus:
     limited: bool = False
     """It answered 429 or 503 last and is being given time."""
     simulated: bool = False
+    is_open: bool = True
+    """It is within its schedule."""
+    changes_at: float | None = None
+    """When its schedule opens or closes it next (wall time)."""
 
 
 @dataclass(frozen=True, slots=True)

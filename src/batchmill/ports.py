@@ -40,6 +40,7 @@ from batchmill.model import (
 )
 from batchmill.once import Once
 from batchmill.queries import FileQuery, JobQuery, Page
+from batchmill.quotas import TenantQuota
 from batchmill.results import ResultLedger
 
 T = TypeVar("T")
@@ -54,7 +55,8 @@ class Want:
     `serving` None serves every model (a wildcard). `not_jobs` are left out: the worker holds
     shards of them already and only wants to give others their turn. `settling` False takes no
     shards of stopped jobs; of these it takes up to `settle_limit` where that is more than
-    `limit`, since they cost no engine.
+    `limit`, since they cost no engine. `servable` are all models that the worker could serve
+    now (None: any): of jobs that their tenant's quota lets in one by one, these take their turn.
     """
 
     limit: int
@@ -63,6 +65,7 @@ class Want:
     running: bool = True
     settling: bool = True
     settle_limit: int = 0
+    servable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,10 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
         none, or it was deleted before."""
+
+    async def quota(self, tenant: TenantId) -> TenantQuota:
+        """How many lines of the tenant's jobs may be pending, how many are, and which jobs wait
+        for room."""
 
     async def expire_jobs(self) -> int:
         """Stop every job whose window has ended; how many. Any process may call it, any

@@ -16,6 +16,7 @@ from batchmill.cli.main import app
 from batchmill.config import Settings
 from batchmill.enginespec import EngineSetting
 from batchmill.quantities import parse_duration, parse_size
+from batchmill.tenantspec import TenantSetting
 from batchmill.webhookspec import WebhookSetting
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +51,13 @@ def written_default(text: str, field: FieldInfo) -> Any:
 
 @pytest.mark.parametrize(
     ("model", "table"),
-    [(Settings, TABLES[0]), (EngineSetting, TABLES[1]), (WebhookSetting, TABLES[2])],
-    ids=["all", "engines", "webhooks"],
+    [
+        (Settings, TABLES[0]),
+        (EngineSetting, TABLES[1]),
+        (TenantSetting, TABLES[2]),
+        (WebhookSetting, TABLES[3]),
+    ],
+    ids=["all", "engines", "tenants", "webhooks"],
 )
 def test_every_setting_is_documented_with_its_default(model: Any, table: str) -> None:
     documented = rows(table)

@@ -34,6 +34,7 @@ async def open_ledger(settings: Settings) -> Ledger:
         clock=SystemClock(),
         timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
         result_retention_seconds=settings.keep_results.total_seconds(),
+        quotas=settings.quotas,
         webhooks=tuple(endpoint.as_noun() for endpoint in settings.webhooks),
     )
 

@@ -41,6 +41,7 @@ def what_to_claim(
     low: bool,
     may_send: bool,
     serving: frozenset[str] | None,
+    servable: frozenset[str] | None = None,
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
     have none of their lines here, so that a small job does not wait for a big one. None: nothing
@@ -59,4 +60,5 @@ def what_to_claim(
         running=runs,
         settling=to_settle > 0,
         settle_limit=to_settle,
+        servable=servable,
     )

@@ -6,6 +6,7 @@ Pure but for its own state: time comes in as an argument (seconds of `Clock.boot
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from batchmill.core.retry import Scope
 from batchmill.model import WaitingReason
@@ -45,6 +46,8 @@ class Gate:
     answers: dict[Route, int] = field(default_factory=dict)
     alone: bool = False
     """A line runs alone: nothing else is admitted."""
+    closes_at: float = inf
+    """From then on it is outside its schedule, until this is set anew."""
 
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
@@ -56,7 +59,7 @@ class Gate:
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
-        return not self.is_full and now >= self.resume_at
+        return not self.is_full and self.resume_at <= now < self.closes_at
 
     def admits(self, route: Route, now: float) -> bool:
         """Whether a line of that route may be sent, given that there is room."""
@@ -131,6 +134,8 @@ class Gate:
 
     def blocked(self, route: Route, now: float) -> WaitingReason | None:
         """Why no line of that route can be sent now, if none can."""
+        if now >= self.closes_at:
+            return WaitingReason.OUTSIDE_SCHEDULE
         if _WHOLE in self.asides:
             return WaitingReason.ENGINE_DOWN
         if route in self.asides:

@@ -18,6 +18,7 @@ from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
 from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, what_to_claim
+from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
@@ -25,8 +26,8 @@ from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
-from batchmill.core.links import Link, link, watch
-from batchmill.core.models import Catalogue, is_up
+from batchmill.core.links import Link, follow_schedule, link, watch
+from batchmill.core.models import Catalogue, is_usable
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
@@ -169,7 +170,11 @@ class Worker:
                     self._dispatcher.run(),
                     self._watch_self(),
                     self._watch_storage(),
-                    *(watch(each, self._clock, self._engine_changed) for each in self._links),
+                    *(
+                        keep(each, self._clock, self._engine_changed)
+                        for each in self._links
+                        for keep in (follow_schedule, watch)
+                    ),
                 )
             ]
             async with asyncio.TaskGroup() as runs:
@@ -293,12 +298,13 @@ class Worker:
             low=bool(low),
             may_send=self._may_send(self._clock.boot()),
             serving=served.serving(),
+            servable=self._catalogue().serving(),
         )
 
     def _low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
         is sent, hence the cheap question first."""
-        up = [each for each in self._may_have_work if is_up(each.status)]
+        up = [each for each in self._may_have_work if is_usable(each.status)]
         if not up:
             return frozenset()
         waiting = self._pool.ready_lines()
@@ -359,8 +365,11 @@ class Worker:
             await self._clock.sleep(self._rules.timing.beat_seconds)
 
     def _take_stock(self) -> None:
-        """Compose what the next beat says."""
+        """Compose what the next beat says, and let go of what only engines that are closed for
+        now could answer."""
         shards = self._holdings.shards()
+        for shard in out_of_hours(shards, self._pool, self._links, self._catalogue().serving()):
+            shard.tell(Answer(Verdict.PAUSE))
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from batchmill.assembly import MAX_PIECE_BYTES, MAX_PIECES
 from batchmill.core.submit import MAX_PRIORITY, MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS
 from batchmill.errors import BatchmillError
 from batchmill.model import BlobName
-from batchmill.web.auth import NeedsKey
+from batchmill.web.auth import CallerOf, NeedsKey
 from batchmill.web.errors import error_responses
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
@@ -61,6 +61,8 @@ class LimitsObject(BaseModel):
     timeout_hours: Bounds = Bounds(min=1, max=168)
     window_seconds: Bounds = Bounds(min=MIN_WINDOW_SECONDS, max=MAX_WINDOW_SECONDS)
     priority: Bounds = Bounds(min=-MAX_PRIORITY, max=MAX_PRIORITY)
+    max_pending_lines: int = Field(description="Of the asking tenant's jobs; 0: any number")
+    pending_lines: int = Field(description="Lines of its jobs that are pending now")
     keep_uploads_seconds: int
     keep_results_seconds: int
     endpoints: list[str]
@@ -127,15 +129,15 @@ async def metrics(services: Wired) -> Response:
     return Response(text, headers={"content-type": METRICS_TYPE})
 
 
-@router.get(
-    "/v1/limits", dependencies=[NeedsKey], response_model=LimitsObject, responses=error_responses()
-)
-async def limits(services: Wired) -> Response:
-    """What this installation accepts at most."""
-    rules = services.rules
+@router.get("/v1/limits", response_model=LimitsObject, responses=error_responses())
+async def limits(services: Wired, caller: CallerOf) -> Response:
+    """What this installation accepts at most, and how much of its tenant's quota is used."""
+    rules, quota = services.rules, await services.ledger.quota(caller.tenant)
     return json_reply(
         LimitsObject(
             **asdict(rules.limits),
+            max_pending_lines=quota.max_lines,
+            pending_lines=quota.pending_lines,
             keep_uploads_seconds=int(rules.keep_uploads_seconds),
             keep_results_seconds=int(rules.keep_results_seconds),
             endpoints=list(rules.endpoints),
