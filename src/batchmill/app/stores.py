@@ -13,7 +13,8 @@ from batchmill.ledger import SqlLedger
 from batchmill.ports import Blobs, Ledger
 
 WORKER: Final = "serve"
-"""What the ledger calls the one worker of a data directory, through all its lives."""
+"""What the ledger calls the worker of the one `serve` of a data directory, through all its
+lives. Workers that join it have names of their own."""
 
 
 async def open_ledger(settings: Settings) -> Ledger:
