@@ -87,6 +87,9 @@ class Settings(BaseModel):
     lease_time: Duration = Field(
         timedelta(seconds=15), description="How long a silent worker keeps its shards"
     )
+    drain_time: Duration = Field(
+        timedelta(seconds=10), description="How long a stop may take: calls in flight may land"
+    )
     memory_budget: SizeBytes = Field(
         96_000_000, ge=1_000_000, description="Bodies and replies one worker holds at most"
     )
@@ -172,6 +175,13 @@ class Settings(BaseModel):
         if lease_time < 3 * others.data.get("beat", timedelta(0)):
             raise ValueError("should be at least three times the beat")
         return lease_time
+
+    @field_validator("drain_time")
+    @classmethod
+    def _is_enough_to_end(cls, drain_time: timedelta) -> timedelta:
+        if drain_time < timedelta(seconds=5):
+            raise ValueError("should be at least 5s")
+        return drain_time
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:

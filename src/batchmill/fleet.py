@@ -84,6 +84,14 @@ class Beat:
     gauges: Mapping[JobId, JobGauge] = field(default_factory=dict)
     engines: tuple[EngineStatus, ...] = ()
     storage_ok: bool = True
+    since: float = 0.0
+    """When it began to work, by its own clock; 0.0: it has not said yet."""
+    shards: int = 0
+    """How many it holds."""
+    draining: bool = False
+    """It was asked to end: it sends nothing new."""
+    sends: bool = True
+    """False: it only keeps house beside an API process, and never sends a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +105,8 @@ class Worker:
     beat_at: float
     alive: bool
     beat: Beat = Beat()
+
+    @property
+    def in_flight(self) -> int:
+        """Lines that it has at engines, as of its last beat."""
+        return sum(gauge.in_flight for gauge in self.beat.gauges.values())

@@ -266,8 +266,15 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         """Open every lease of a worker whose process is known to be gone; `struck` when it
         died by itself. How many were opened."""
 
+    async def leave(self, owner: Owner) -> None:
+        """This life of a worker has ended by itself: it is no longer alive, though its last beat
+        is kept. A later life is not touched."""
+
     async def workers(self) -> tuple[Worker, ...]:
         """Every worker seen within a day, with its last beat."""
+
+    async def forget_workers(self) -> None:
+        """Drop workers, and what they saw of engines, that have not beaten for a day."""
 
     async def engines(self) -> tuple[EngineStatus, ...]:
         """Every engine as some worker last saw it."""

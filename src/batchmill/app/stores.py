@@ -20,7 +20,8 @@ from batchmill.ports import Blobs, Ledger
 log = structlog.get_logger()
 
 WORKER: Final = "serve"
-"""What the ledger calls the one worker of a data directory, through all its lives."""
+"""What the ledger calls the worker of the one `serve` of a data directory, through all its
+lives. Workers that join it have names of their own."""
 PROBE: Final = probe_name("start")
 
 

@@ -143,6 +143,8 @@ def _why(
         reason = WaitingReason.VALIDATING
     elif job.paused:
         reason = WaitingReason.PAUSED
+    elif not any(worker.beat.sends for worker in alive):
+        reason = WaitingReason.NO_WORKER
     elif gauges:
         reason = _why_held(gauges)
     else:

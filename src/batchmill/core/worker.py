@@ -70,6 +70,8 @@ class WorkerRules:
     drain_seconds: float = 8.0
     low_disk_bytes: int = 256 * 1024 * 1024
     upload_retention_seconds: float = 30 * 86_400.0
+    sends: bool = True
+    """False for one without engines that keeps house beside an API process: its beat says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Worker:
         self._finalizer = self._housekeepers[0]
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
-        self._stopping = False
+        self._stopping, self._since = False, clock.wall()
         self._may_have_work = frozenset(self._links)
         """The engines for which there may be work that is not claimed."""
         self._heart: Heart | None = None
@@ -152,8 +154,15 @@ class Worker:
             await self._serve(stop)
         finally:
             await self._heart.stop()
+            await self._leave()
             for each in self._links:
                 await each.transport.close()
+
+    async def _leave(self) -> None:
+        try:
+            await self._stores.ledger.leave(self._owner)
+        except LedgerUnavailable as error:
+            log.warning("leave_failed", error=str(error))
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -190,6 +199,7 @@ class Worker:
     async def _drain(self, chores: Sequence[asyncio.Task[None]]) -> None:
         self._stopping = True
         self._claim_wake.set()
+        self._tell_at_once()
         for task in chores:
             task.cancel()
         shards = self._holdings.shards()
@@ -236,10 +246,14 @@ class Worker:
         self._dispatcher.ring()
         self._look()
 
-    def _engine_changed(self) -> None:
+    def _tell_at_once(self) -> None:
+        """Beat now, with what there is to say now."""
         self._take_stock()
         if self._heart is not None:
             self._heart.nudge()
+
+    def _engine_changed(self) -> None:
+        self._tell_at_once()
         self._dispatcher.ring()
         self._look()
 
@@ -376,4 +390,8 @@ class Worker:
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
+            since=self._since,
+            shards=len(shards),
+            draining=self._stopping,
+            sends=self._rules.sends,
         )

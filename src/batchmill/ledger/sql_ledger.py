@@ -318,6 +318,12 @@ class SqlLedger:
     async def release_worker(self, worker: str, *, struck: bool) -> int:
         return await self._store.write(lambda tx: fleet.release_worker(tx, worker, struck=struck))
 
+    async def leave(self, owner: Owner) -> None:
+        await self._store.write(lambda tx: fleet.leave(tx, owner))
+
+    async def forget_workers(self) -> None:
+        await self._store.write(fleet.forget)
+
     async def workers(self) -> tuple[Worker, ...]:
         return await self._store.read(fleet.workers)
 

@@ -32,7 +32,7 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """What is well, and what is not and why."""
 
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "not_ready", "draining"]
     ledger: str
     storage: str
 
@@ -103,14 +103,17 @@ async def healthz() -> Response:
     "/readyz", response_model=Readiness, responses={503: {"model": Readiness}, **_BAD_ADDRESS}
 )
 async def readyz(request: Request, services: Wired) -> Response:
-    """Whether the ledger answers and the storage can be written."""
+    """Whether requests should come here: the ledger answers, the storage can be written, and this
+    process was not asked to end."""
     probe: StorageProbe = request.app.state.probe
     ledger, storage = await _ledger_state(services), await probe.state(services)
-    ready = ledger == "ok" and storage in {"ok", "nearly full"}
-    reply = json_reply(
-        Readiness(status="ready" if ready else "not_ready", ledger=ledger, storage=storage)
-    )
-    reply.status_code = 200 if ready else 503
+    status: Literal["ready", "not_ready", "draining"] = "ready"
+    if request.app.state.draining:
+        status = "draining"
+    elif ledger != "ok" or storage not in {"ok", "nearly full"}:
+        status = "not_ready"
+    reply = json_reply(Readiness(status=status, ledger=ledger, storage=storage))
+    reply.status_code = 200 if status == "ready" else 503
     return reply
 
 
