@@ -52,8 +52,9 @@ T = TypeVar("T")
 class Want:
     """What a worker would take: at most `limit` shards, of jobs whose model it can serve.
 
-    `serving` None serves every model (a wildcard). `not_jobs` are left out: the worker holds
-    shards of them already and only wants to give others their turn. `settling` False takes no
+    `serving` None serves every model (a wildcard). Of `not_jobs` only shards whose owner died are
+    given: the worker holds shards of them already and only wants to give others their turn, but
+    nobody waits for it to run low before a dead owner's shards go on. `settling` False takes no
     shards of stopped jobs; of these it takes up to `settle_limit` where that is more than
     `limit`, since they cost no engine. `servable` are all models that the worker could serve
     now (None: any): of jobs that their tenant's quota lets in one by one, these take their turn.

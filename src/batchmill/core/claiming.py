@@ -44,8 +44,8 @@ def what_to_claim(
     servable: frozenset[str] | None = None,
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
-    have none of their lines here, so that a small job does not wait for a big one. None: nothing
-    at all."""
+    have none of their lines here, so that a small job does not wait for a big one, and shards whose
+    owner died. None: nothing at all."""
     running = [shard for shard in shards if shard.lease.stop is None]
     size = sum(shard.lease.shard.length for shard in running)
     fits = not running or (len(running) < room.open_shards and size < room.open_bytes)

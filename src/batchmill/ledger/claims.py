@@ -115,12 +115,14 @@ class _Load:
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """A job that may give shards: to run, or to settle where `stop` is set. `revocable` says
-    that leases from before the stop may be taken away, `abandoned` that some lease may."""
+    that leases from before the stop may be taken away, `abandoned` that some lease may, `fresh`
+    that some that nobody holds may be given."""
 
     candidate: Candidate
     stop: Ending | None
     revocable: bool
     abandoned: bool
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +210,12 @@ def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | 
         return None
     revocable = stopped and _stop_is_old(tx, row)
     abandoned = leased is not None and (leased.over or (revocable and leased.unaware))
-    if not (row.has_open or abandoned):
+    fresh = row.has_open and (stopped or row.id not in want.not_jobs)
+    if not (fresh or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
     stop = Ending(row.ending) if stopped else None
-    return _Turn(candidate, stop, revocable, bool(abandoned))
+    return _Turn(candidate, stop, revocable, bool(abandoned), fresh)
 
 
 def _lines_up(row: Row, want: Want) -> bool:
@@ -224,7 +227,7 @@ def _lines_up(row: Row, want: Want) -> bool:
 
 def _suits(row: Row, want: Want) -> bool:
     """The job may run, and on this worker."""
-    if row.paused or row.id in want.not_jobs:
+    if row.paused:
         return False
     return want.serving is None or row.model is None or row.model in want.serving
 
@@ -242,7 +245,7 @@ def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list
     if turn.abandoned:
         abandoned = _REVOCABLE if turn.revocable else _ABANDONED
         rows += tx.all(abandoned, {**asked, "number": number})
-    if len(rows) < number:
+    if turn.fresh and len(rows) < number:
         rows += tx.all(_FRESH, {**asked, "number": number - len(rows)})
     return rows
 
