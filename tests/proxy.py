@@ -101,12 +101,12 @@ class Proxy:
         both = (writer, to_server)
         self._open.update(both)
         link = _Link(self, reader, writer, from_server, to_server)
+        ways = [asyncio.create_task(link.up()), asyncio.create_task(link.down())]
         try:
-            await asyncio.wait(
-                [asyncio.create_task(link.up()), asyncio.create_task(link.down())],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for way in ways:
+                way.cancel()
             self._open.difference_update(both)
             for each in both:
                 _cut(each)
