@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from batchmill.grants import Asks, Limit
 from batchmill.model import JobId, WaitingReason
 
 
@@ -41,6 +42,8 @@ class EngineSpec:
     concurrency: int = 64
     timeout_seconds: float = 600.0
     simulated: bool = False
+    limits: tuple[Limit, ...] = ()
+    """What all workers together keep to; `concurrency` is for each of them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Beat:
     gauges: Mapping[JobId, JobGauge] = field(default_factory=dict)
     engines: tuple[EngineStatus, ...] = ()
     storage_ok: bool = True
+    asks: Asks = field(default_factory=Asks)
 
 
 @dataclass(frozen=True, slots=True)

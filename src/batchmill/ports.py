@@ -14,6 +14,7 @@ from msgspec import Struct
 from batchmill.assembly import Assemblies
 from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
+from batchmill.grants import GrantLedger, Grants
 from batchmill.model import (
     Answer,
     ApiKey,
@@ -68,11 +69,13 @@ class Want:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What one beat learnt: an answer for every lease this owner was told to hold, the
-    ledger's wall time, and whether there is work that could be claimed."""
+    ledger's wall time, whether there is work that could be claimed, and its shares of the
+    limits; None where it asked for none."""
 
     answers: Mapping[tuple[JobId, Kind, int], Answer]
     now: float
     work: bool
+    grants: Grants | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,10 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
+class Ledger(Assemblies, DeliveryLedger, GrantLedger, ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results. Its steps for uploads in
-    pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for results in `results.py`.
+    pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for limits in `grants.py`, for
+    results in `results.py`.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
     it was to do has then not happened, or is recognised when it is asked again.
@@ -184,7 +188,8 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         """The job's inputs in order."""
 
     async def renew(self, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
-        """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`."""
+        """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`. Deal
+        anew what the beat asks for: the shares of all workers never exceed a limit."""
 
     async def release(self, leases: Sequence[Lease], *, after: float = 0.0) -> None:
         """Give leases back without a strike; they may be claimed again `after` seconds. A lost

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from batchmill.cli.main import app
 from batchmill.config import Settings
-from batchmill.enginespec import EngineSetting
+from batchmill.enginespec import EngineSetting, LimitSetting
 from batchmill.quantities import parse_duration, parse_size
 from batchmill.webhookspec import WebhookSetting
 
@@ -50,8 +50,13 @@ def written_default(text: str, field: FieldInfo) -> Any:
 
 @pytest.mark.parametrize(
     ("model", "table"),
-    [(Settings, TABLES[0]), (EngineSetting, TABLES[1]), (WebhookSetting, TABLES[2])],
-    ids=["all", "engines", "webhooks"],
+    [
+        (Settings, TABLES[0]),
+        (EngineSetting, TABLES[1]),
+        (LimitSetting, TABLES[2]),
+        (WebhookSetting, TABLES[3]),
+    ],
+    ids=["all", "engines", "limits", "webhooks"],
 )
 def test_every_setting_is_documented_with_its_default(model: Any, table: str) -> None:
     documented = rows(table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,11 +31,13 @@ from batchmill.core.models import Catalogue, is_up
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
+from batchmill.core.shares import Shares
 from batchmill.core.storeroom import Storeroom
 from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
+from batchmill.grants import Asks
 from batchmill.model import (
     Answer,
     Kind,
@@ -103,6 +106,7 @@ class Worker:
         self._window = sum(each.spec.concurrency for each in self._links)
         self._pool = Pool(LOW_WINDOWS * self._window, self._when_low)
         self._holdings, self._rates = Holdings(), Rates()
+        self._shares = Shares(self._links)
         ledger, blobs = stores.ledger, stores.blobs
         self._storeroom = Storeroom(
             blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
@@ -153,6 +157,7 @@ class Worker:
             await self._heart.stop()
             for each in self._links:
                 await each.transport.close()
+        await self._release_shares()
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -208,6 +213,14 @@ class Worker:
             except LedgerUnavailable as error:
                 log.warning("release_failed", error=str(error))
 
+    async def _release_shares(self) -> None:
+        """Nothing is in flight any more: others need not wait for the lease time."""
+        try:
+            if self._shares.are_limited:
+                await self._stores.ledger.release_grants(self._owner)
+        except LedgerUnavailable as error:
+            log.warning("release_failed", error=str(error))
+
     # ---- what it is told
 
     def _may_send(self, now: float) -> bool:
@@ -216,24 +229,30 @@ class Worker:
             return False
         return self._storeroom.is_open and not self._stopping
 
-    def _told(self, asked: Sequence[Lease], renewal: Renewal) -> None:
+    def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:
             answer = renewal.answers.get(lease.key)
             if answer is None or (self._stopping and answer.verdict is Verdict.KEEP):
                 continue
             self._holdings.tell(lease, answer)
+        if renewal.grants is not None:
+            self._shares.hear(renewal.grants, until, self._clock.boot())
         self._dispatcher.ring()
         if renewal.work:
             self._look()
+
+    def _ask_again(self) -> None:
+        """Tell the ledger now what has changed, and hear what follows."""
+        self._take_stock()
+        if self._heart is not None:
+            self._heart.nudge()
 
     def _storage_changed(self) -> None:
         self._dispatcher.ring()
         self._look()
 
     def _engine_changed(self) -> None:
-        self._take_stock()
-        if self._heart is not None:
-            self._heart.nudge()
+        self._ask_again()
         self._dispatcher.ring()
         self._look()
 
@@ -278,6 +297,8 @@ class Worker:
                 shard.tell(Answer(Verdict.PAUSE))
             self._holdings.hold(Held(lease.lease, shard.tell, shard))
             runs.create_task(self._run_shard(shard))
+        if leases and self._shares.are_limited:
+            self._ask_again()
         if not leases:
             self._may_have_work -= low
         return bool(leases or low)
@@ -300,14 +321,18 @@ class Worker:
         up = [each for each in self._may_have_work if is_up(each.status)]
         if not up:
             return frozenset()
-        waiting = self._pool.ready_lines()
-        if not run_low(up, waiting, self._window):
+        if not run_low(up, self._pool.ready_lines(), self._window):
             return frozenset()
+        return frozenset(run_low(up, self._waiting_lines(), self._window))
+
+    def _waiting_lines(self) -> Counter[str]:
+        """How many lines of each model wait here, those of shards that are still read included."""
+        waiting = self._pool.ready_lines()
         catalogue = self._catalogue()
         for shard in self._holdings.shards():
             if not shard.opened:
                 waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
-        return frozenset(run_low(up, waiting, self._window))
+        return waiting
 
     def _when_low(self) -> None:
         if not self._claim_wake.is_set() and self._low():
@@ -360,4 +385,10 @@ class Worker:
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
+            self._asks(boot),
         )
+
+    def _asks(self, boot: float) -> Asks:
+        if not self._shares.are_limited:
+            return Asks()
+        return self._shares.asks({} if self._stopping else self._waiting_lines(), boot)

@@ -26,6 +26,7 @@ from batchmill.ledger import (
     endings,
     files,
     fleet,
+    grants,
     jobs,
     keys,
     leases,
@@ -309,6 +310,9 @@ class SqlLedger:
 
     async def release_worker(self, worker: str, *, struck: bool) -> int:
         return await self._store.write(lambda tx: fleet.release_worker(tx, worker, struck=struck))
+
+    async def release_grants(self, owner: Owner) -> None:
+        await self._store.write(lambda tx: grants.release(tx, owner))
 
     async def workers(self) -> tuple[Worker, ...]:
         return await self._store.read(fleet.workers)
