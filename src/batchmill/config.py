@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from batchmill.enginespec import EngineSetting
+from batchmill.enginespec import EngineSetting, LimitSetting
 from batchmill.errors import ConfigError, Problem
 from batchmill.model import TenantId
 from batchmill.quantities import Duration, SizeBytes
@@ -317,12 +317,20 @@ def _problem(error: ErrorDetails, sources: Mapping[str, str]) -> Problem:
     name = ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
     source = sources.get(str(loc[0]), "") if loc else ""
     if error["type"] == "extra_forbidden":
-        nested = _NESTED.get(str(loc[0]), EngineSetting)
-        known = Settings.model_fields if len(loc) == 1 else nested.model_fields
+        known = _table_of(loc).model_fields
         return Problem(name, f"is no setting{_nearest(str(loc[-1]), list(known))}", source)
     says = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     shown = isinstance(error["input"], str | int | float) and not _may_be_secret(name, error)
     return Problem(name, f"{error['input']!r} {says}" if shown else says, source)
+
+
+def _table_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """Which table of the file a key stands in."""
+    if len(loc) == 1:
+        return Settings
+    if "limits" in loc[1:-1]:
+        return LimitSetting
+    return _NESTED.get(str(loc[0]), EngineSetting)
 
 
 def _may_be_secret(name: str, error: ErrorDetails) -> bool:

@@ -22,13 +22,32 @@ from pydantic import (
 from batchmill.engines.local import DEMO, CannotServe, plan_for
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.fleet import EngineSpec
+from batchmill.grants import Limit
 from batchmill.quantities import Duration
 from batchmill.schedules import ALWAYS, Schedule, check_time_zone, parse_spans
 
 DEFAULT_CONCURRENCY = 64
+MOST_A_MINUTE = 1_000_000_000
 LOCAL_CONCURRENCY = 8
 """Twice what llama.cpp computes at once, so that it never waits for us."""
 _EMBEDDED = re.compile(r"(local|sim)(?::(.*))?", re.DOTALL)
+
+
+class LimitSetting(BaseModel):
+    """What one model of an engine is asked at most: an `[[engines.limits]]` table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1, description="The name that the engine serves it under")
+    concurrency: int = Field(
+        0, ge=0, le=100_000, description="Calls in flight at most; 0: no limit"
+    )
+    requests_per_minute: int = Field(
+        0, ge=0, le=MOST_A_MINUTE, description="Calls a minute at most; 0: no limit"
+    )
+    tokens_per_minute: int = Field(
+        0, ge=0, le=MOST_A_MINUTE, description="Tokens a minute at most; 0: no limit"
+    )
 
 
 class EngineSetting(BaseModel):
@@ -47,6 +66,16 @@ class EngineSetting(BaseModel):
     concurrency: int | None = Field(
         None, ge=1, le=100_000, description="Calls in flight at most; 64 by URL, 8 for `local`"
     )
+    requests_per_minute: int = Field(
+        0, ge=0, le=MOST_A_MINUTE, description="Calls a minute at most; 0: no limit"
+    )
+    tokens_per_minute: int = Field(
+        0,
+        ge=0,
+        le=MOST_A_MINUTE,
+        description="Tokens a minute at most, input and output; 0: no limit",
+    )
+    limits: tuple[LimitSetting, ...] = Field((), description="Limits of single models, see below")
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
     schedule: str | None = Field(
         None, description='When it may be used, such as "22:00-06:00"; always when not set'
@@ -73,6 +102,15 @@ class EngineSetting(BaseModel):
         else:
             _check_model(argument or DEMO)
         return url
+
+    @field_validator("limits")
+    @classmethod
+    def _models_differ(cls, limits: tuple[LimitSetting, ...]) -> tuple[LimitSetting, ...]:
+        models = [limit.model for limit in limits]
+        twice = sorted({model for model in models if models.count(model) > 1})
+        if twice:
+            raise ValueError(f"has two tables for the model {twice[0]!r}; write one")
+        return limits
 
     @field_validator("timeout")
     @classmethod
@@ -122,7 +160,15 @@ class EngineSetting(BaseModel):
             timeout_seconds=self.timeout.total_seconds(),
             schedule=self.hours,
             simulated=self.embedded == "sim",
+            limits=self._limits(),
         )
+
+    def _limits(self) -> tuple[Limit, ...]:
+        """What all workers keep to together. Each machine has a `local` engine of its own."""
+        calls = 0 if self.embedded == "local" else self.concurrency or 0
+        limits = [Limit("", calls, self.requests_per_minute, self.tokens_per_minute)]
+        limits += [Limit(**limit.model_dump()) for limit in self.limits]
+        return tuple(limit for limit in limits if limit != Limit(limit.model))
 
 
 def _name_for(url: str) -> str:

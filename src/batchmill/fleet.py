@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from batchmill.grants import Asks, Limit
 from batchmill.model import JobId, WaitingReason
 from batchmill.schedules import ALWAYS, Schedule
 
@@ -43,6 +44,8 @@ class EngineSpec:
     timeout_seconds: float = 600.0
     simulated: bool = False
     schedule: Schedule = ALWAYS
+    limits: tuple[Limit, ...] = ()
+    """What all workers together keep to; `concurrency` is for each of them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Beat:
     """It was asked to end: it sends nothing new."""
     sends: bool = True
     """False: it only keeps house beside an API process, and never sends a line."""
+    asks: Asks = field(default_factory=Asks)
 
 
 @dataclass(frozen=True, slots=True)

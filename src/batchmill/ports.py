@@ -14,6 +14,7 @@ from msgspec import Struct
 from batchmill.assembly import Assemblies
 from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
+from batchmill.grants import Grants
 from batchmill.model import (
     Answer,
     ApiKey,
@@ -72,11 +73,13 @@ class Want:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What one beat learnt: an answer for every lease this owner was told to hold, the
-    ledger's wall time, and whether there is work that could be claimed."""
+    ledger's wall time, whether there is work that could be claimed, and its shares of the
+    limits; None where it asked for none."""
 
     answers: Mapping[tuple[JobId, Kind, int], Answer]
     now: float
     work: bool
+    grants: Grants | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,8 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         """The job's inputs in order."""
 
     async def renew(self, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
-        """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`."""
+        """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`. Deal
+        anew what the beat asks for: the shares of all workers never exceed a limit."""
 
     async def release(self, leases: Sequence[Lease], *, after: float = 0.0) -> None:
         """Give leases back without a strike; they may be claimed again `after` seconds. A lost
@@ -268,8 +272,9 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         died by itself. How many were opened."""
 
     async def leave(self, owner: Owner) -> None:
-        """This life of a worker has ended by itself: it is no longer alive, though its last beat
-        is kept. A later life is not touched."""
+        """This life of a worker has ended by itself, with nothing in flight: it is no longer alive,
+        though its last beat is kept, and its shares of the limits may be used by others at once.
+        A later life is not touched."""
 
     async def workers(self) -> tuple[Worker, ...]:
         """Every worker seen within a day, with its last beat."""

@@ -29,8 +29,8 @@ class Heart:
     """Beats for one owner until `stop`.
 
     `held` and `beat` are read from the heart's thread: they must only hand over values that
-    are complete. `told` is called on the worker's loop with each renewal and with the leases
-    that it was asked for.
+    are complete. `told` is called on the worker's loop with each renewal, with the leases that it
+    was asked for, and with the moment up to which what it says is good.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Heart:
         *,
         held: Callable[[], Sequence[Lease]],
         beat: Callable[[], Beat],
-        told: Callable[[Sequence[Lease], Renewal], None],
+        told: Callable[[Sequence[Lease], Renewal, float], None],
     ) -> None:
         self._open_ledger, self._owner, self._clock, self._timing = (
             open_ledger,
@@ -104,7 +104,8 @@ class Heart:
         renewal = await ledger.renew(self._owner, held, self._beat())
         self._renewed_at = began
         if not self._worker_loop.is_closed():
-            self._worker_loop.call_soon_threadsafe(self._told, held, renewal)
+            until = began + self._fence_seconds
+            self._worker_loop.call_soon_threadsafe(self._told, held, renewal, until)
 
     async def _pause(self, nudged: asyncio.Event) -> None:
         try:

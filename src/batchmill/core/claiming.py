@@ -1,11 +1,15 @@
-"""What a worker claims next, decided from what it holds. Pure."""
+"""What a worker claims next, decided from what it holds. Pure but for what it remembers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from batchmill.core.holdings import Holdings
 from batchmill.core.links import Link
+from batchmill.core.models import Catalogue, is_usable
+from batchmill.core.pool import Pool
 from batchmill.core.work import OpenShard
 from batchmill.ports import Want
 
@@ -62,3 +66,63 @@ def what_to_claim(
         settle_limit=to_settle,
         servable=servable,
     )
+
+
+class Appetite:
+    """What a worker lacks: for which of its engines too few lines are here, as far as it knows of
+    work for them. `window` is how many calls they may have in flight together."""
+
+    def __init__(
+        self,
+        links: tuple[Link, ...],
+        aliases: Mapping[str, str],
+        pool: Pool,
+        holdings: Holdings,
+        room: Room,
+        window: int,
+    ) -> None:
+        self._links, self._aliases, self._pool, self._holdings = links, aliases, pool, holdings
+        self._room, self._window = room, window
+        self._may_have_work = frozenset(links)
+        """The engines for which there may be work that is not claimed."""
+
+    def catalogue(self) -> Catalogue:
+        """What the engines serve, as they were last seen."""
+        return Catalogue(self._aliases, tuple(each.status for each in self._links))
+
+    def look_again(self) -> None:
+        """There may be work for every engine."""
+        self._may_have_work = frozenset(self._links)
+
+    def found_none(self, low: frozenset[Link]) -> None:
+        """There is no work for these, until `look_again` says otherwise."""
+        self._may_have_work -= low
+
+    def low(self) -> frozenset[Link]:
+        """The engines that run low and for which there may be work. Asked with many a line that
+        is sent, hence the cheap question first."""
+        up = [each for each in self._may_have_work if is_usable(each.status)]
+        if not up or not run_low(up, self._pool.ready_lines(), self._window):
+            return frozenset()
+        return frozenset(run_low(up, self.waiting_lines(), self._window))
+
+    def waiting_lines(self) -> Counter[str]:
+        """How many lines of each model wait here, those of shards that are still read included."""
+        waiting = self._pool.ready_lines()
+        catalogue = self.catalogue()
+        for shard in self._holdings.shards():
+            if not shard.opened:
+                waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
+        return waiting
+
+    def want(self, low: frozenset[Link], *, may_send: bool) -> Want | None:
+        """What to claim for the engines that run low, or where none does, for all."""
+        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
+        return what_to_claim(
+            self._holdings.shards(),
+            self._room,
+            low=bool(low),
+            may_send=may_send,
+            serving=served.serving(),
+            servable=self.catalogue().serving(),
+        )

@@ -34,7 +34,8 @@ log = structlog.get_logger()
 
 
 class Attempt(Struct, eq=False):
-    """One line on its way to an engine and back. `flight` is None while its line is noted."""
+    """One line on its way to an engine and back. `flight` is None while its line is noted;
+    `tokens` is what it was guessed to cost, where tokens are limited."""
 
     link: Link
     line: OpenLine
@@ -43,6 +44,7 @@ class Attempt(Struct, eq=False):
     sent_at: float
     custom_id: bytes = b""
     flight: Flight | None = None
+    tokens: float = 0.0
 
 
 class Dispatcher:
@@ -133,6 +135,8 @@ class Dispatcher:
         shard.flights += 1
         self._out.add(attempt)
         link.gate.sent(route, alone=alone)
+        if link.gate.limits is not None:
+            attempt.tokens = link.gate.limits.spend(line)
         if not shard.serial:
             self._send(attempt)
         elif self._tasks is not None:
@@ -164,6 +168,8 @@ class Dispatcher:
     def _landed(self, attempt: Attempt, reply: Reply) -> None:
         try:
             self._returned(attempt)
+            if (limits := attempt.link.gate.limits) is not None:
+                limits.settle(attempt.line, attempt.tokens, reply)
             if not attempt.line.shard.gone:
                 self._act(attempt, reply)
             elif isinstance(reply, Answered):

@@ -1,4 +1,4 @@
-"""Whether a line may go to an engine now: its window, its asides, its overload.
+"""Whether a line may go to an engine now: its window, its asides, its overload, its limits.
 
 Pure but for its own state: time comes in as an argument (seconds of `Clock.boot`).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+from batchmill.core.limits import Limits
 from batchmill.core.retry import Scope
 from batchmill.model import WaitingReason
 
@@ -35,9 +36,11 @@ class Aside:
 @dataclass(slots=True)
 class Gate:
     """One engine's admission: at most `concurrency` in flight, fewer while it is overloaded,
-    and a single trial line through whatever is set aside."""
+    a single trial line through whatever is set aside, and no more than this worker's share of
+    its limits, where it has any."""
 
     concurrency: int
+    limits: Limits | None = None
     in_flight: int = 0
     allowed: float = 0.0
     resume_at: float = 0.0
@@ -55,14 +58,20 @@ class Gate:
     @property
     def is_full(self) -> bool:
         """Nothing may be sent until something that is out comes back."""
-        return self.alone or self.in_flight + 1 > self.allowed
+        if self.alone or self.in_flight + 1 > self.allowed:
+            return True
+        return self.limits is not None and self.limits.is_full
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
-        return not self.is_full and self.resume_at <= now < self.closes_at
+        if self.is_full or not self.resume_at <= now < self.closes_at:
+            return False
+        return self.limits is None or self.limits.has_room(now)
 
     def admits(self, route: Route, now: float) -> bool:
         """Whether a line of that route may be sent, given that there is room."""
+        if self.limits is not None and not self.limits.admits(route[1], now):
+            return False
         return not self.asides or all(
             now >= aside.until and not aside.trial
             for key in (_WHOLE, route)
@@ -73,6 +82,8 @@ class Gate:
         """A line of that route goes out, `alone` where nothing else may be out with it."""
         self.in_flight += 1
         self.alone = alone
+        if self.limits is not None:
+            self.limits.sent(route[1])
         if self.asides:
             self._mark_trial(route, trial=True)
 
@@ -81,6 +92,8 @@ class Gate:
         self.in_flight -= 1
         if alone:
             self.alone = False
+        if self.limits is not None:
+            self.limits.returned(route[1])
         if self.asides:
             self._mark_trial(route, trial=False)
 
@@ -142,6 +155,8 @@ class Gate:
             return WaitingReason.MODEL_NOT_SERVED
         if now < self.resume_at or self.overloads:
             return WaitingReason.RATE_LIMITED
+        if self.limits is not None and self.limits.holds_back(route[1], now):
+            return WaitingReason.RATE_LIMITED
         return None
 
     def opens_at(self, now: float) -> float | None:
@@ -149,4 +164,6 @@ class Gate:
         moments = [aside.until for aside in self.asides.values() if aside.until > now]
         if self.resume_at > now:
             moments.append(self.resume_at)
+        if self.limits is not None and (at := self.limits.opens_at(now)) < inf:
+            moments.append(at)
         return min(moments, default=None)

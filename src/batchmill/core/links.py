@@ -11,6 +11,7 @@ import structlog
 from batchmill.calls import EngineDown, Transport
 from batchmill.clock import Clock
 from batchmill.core.gate import Gate
+from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.schedules import ALWAYS, is_open, next_change
@@ -62,7 +63,8 @@ class Link:
 def link(spec: EngineSpec, transport: Transport) -> Link:
     """A link to an engine that has not been seen yet."""
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
-    return Link(spec, transport, Gate(spec.concurrency), status)
+    limits = Limits(spec.name, spec.limits) if spec.limits else None
+    return Link(spec, transport, Gate(spec.concurrency, limits), status)
 
 
 async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:

@@ -170,7 +170,8 @@ class Pool:
         for queue in self._queues.values():
             if not queue.is_live() or not serves(queue.route[1]):
                 continue
-            if gate.asides and not gate.admits(queue.route, now):
+            is_selective = gate.asides or gate.limits is not None
+            if is_selective and not gate.admits(queue.route, now):
                 continue
             if not many:
                 return queue

@@ -17,7 +17,7 @@ from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
-from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, what_to_claim
+from batchmill.core.claiming import LOW_WINDOWS, Appetite, Room
 from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
@@ -27,15 +27,16 @@ from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
 from batchmill.core.links import Link, follow_schedule, link, watch
-from batchmill.core.models import Catalogue, is_usable
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
+from batchmill.core.shares import Shares
 from batchmill.core.storeroom import Storeroom
 from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
+from batchmill.grants import Asks
 from batchmill.model import (
     Answer,
     Kind,
@@ -100,12 +101,15 @@ class Worker:
         released: Callable[[int], None] = lambda _: None,
         post: Post | None = None,
     ) -> None:
-        self._name, self._stores, self._clock, self._aliases = name, stores, clock, aliases
+        self._name, self._stores, self._clock = name, stores, clock
         self._rules = rules or WorkerRules()
         self._links = tuple(link(spec, transport) for spec, transport in engines)
-        self._window = sum(each.spec.concurrency for each in self._links)
-        self._pool = Pool(LOW_WINDOWS * self._window, self._when_low)
+        window = sum(each.spec.concurrency for each in self._links)
+        self._pool = Pool(LOW_WINDOWS * window, self._when_low)
         self._holdings, self._rates = Holdings(), Rates()
+        self._shares = Shares(self._links)
+        parts = (self._links, aliases, self._pool, self._holdings)
+        self._appetite = Appetite(*parts, self._rules.room, window)
         ledger, blobs = stores.ledger, stores.blobs
         self._storeroom = Storeroom(
             blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
@@ -119,8 +123,16 @@ class Worker:
             storage=self._storeroom.said,
             counted=self._rates.count,
         )
-        parts = (self._links, self._pool, self._collector, ledger, formats, clock)
-        self._dispatcher = Dispatcher(*parts, may_send=self._may_send, released=released)
+        self._dispatcher = Dispatcher(
+            self._links,
+            self._pool,
+            self._collector,
+            ledger,
+            formats,
+            clock,
+            may_send=self._may_send,
+            released=released,
+        )
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
@@ -130,8 +142,6 @@ class Worker:
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
         self._stopping, self._since = False, clock.wall()
-        self._may_have_work = frozenset(self._links)
-        """The engines for which there may be work that is not claimed."""
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -154,11 +164,12 @@ class Worker:
             await self._serve(stop)
         finally:
             await self._heart.stop()
-            await self._leave()
             for each in self._links:
                 await each.transport.close()
+            await self._leave()
 
     async def _leave(self) -> None:
+        """Nothing is in flight any more: others need not wait for the lease time."""
         try:
             await self._stores.ledger.leave(self._owner)
         except LedgerUnavailable as error:
@@ -232,12 +243,14 @@ class Worker:
             return False
         return self._storeroom.is_open and not self._stopping
 
-    def _told(self, asked: Sequence[Lease], renewal: Renewal) -> None:
+    def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:
             answer = renewal.answers.get(lease.key)
             if answer is None or (self._stopping and answer.verdict is Verdict.KEEP):
                 continue
             self._holdings.tell(lease, answer)
+        if renewal.grants is not None:
+            self._shares.hear(renewal.grants, until, self._clock.boot())
         self._dispatcher.ring()
         if renewal.work:
             self._look()
@@ -247,7 +260,7 @@ class Worker:
         self._look()
 
     def _tell_at_once(self) -> None:
-        """Beat now, with what there is to say now."""
+        """Beat now, with what there is to say now, and hear what follows."""
         self._take_stock()
         if self._heart is not None:
             self._heart.nudge()
@@ -258,7 +271,7 @@ class Worker:
         self._look()
 
     def _look_for_lines(self) -> None:
-        self._may_have_work = frozenset(self._links)
+        self._appetite.look_again()
         self._claim_wake.set()
 
     def _look(self) -> None:
@@ -283,7 +296,7 @@ class Worker:
 
     async def _claim_some(self, runs: asyncio.TaskGroup) -> bool:
         """Claim for the engines that run low, else for jobs whose turn it is; False: nothing."""
-        low = self._low()
+        low = self._appetite.low()
         want = self._want(low)
         if want is None:
             return False
@@ -298,40 +311,19 @@ class Worker:
                 shard.tell(Answer(Verdict.PAUSE))
             self._holdings.hold(Held(lease.lease, shard.tell, shard))
             runs.create_task(self._run_shard(shard))
+        if leases and self._shares.are_limited:
+            self._tell_at_once()
         if not leases:
-            self._may_have_work -= low
+            self._appetite.found_none(low)
         return bool(leases or low)
 
     def _want(self, low: frozenset[Link]) -> Want | None:
         if self._heart is None or self._heart.fenced(self._clock.boot()) or self._stopping:
             return None
-        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
-        return what_to_claim(
-            self._holdings.shards(),
-            self._rules.room,
-            low=bool(low),
-            may_send=self._may_send(self._clock.boot()),
-            serving=served.serving(),
-            servable=self._catalogue().serving(),
-        )
-
-    def _low(self) -> frozenset[Link]:
-        """The engines that run low and for which there may be work. Asked with many a line that
-        is sent, hence the cheap question first."""
-        up = [each for each in self._may_have_work if is_usable(each.status)]
-        if not up:
-            return frozenset()
-        waiting = self._pool.ready_lines()
-        if not run_low(up, waiting, self._window):
-            return frozenset()
-        catalogue = self._catalogue()
-        for shard in self._holdings.shards():
-            if not shard.opened:
-                waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
-        return frozenset(run_low(up, waiting, self._window))
+        return self._appetite.want(low, may_send=self._may_send(self._clock.boot()))
 
     def _when_low(self) -> None:
-        if not self._claim_wake.is_set() and self._low():
+        if not self._claim_wake.is_set() and self._appetite.low():
             self._claim_wake.set()
 
     async def _run_shard(self, shard: OpenShard) -> None:
@@ -339,7 +331,7 @@ class Worker:
         lease = shard.lease.lease
         try:
             try:
-                await run_shard(shard, self._bench, self._catalogue())
+                await run_shard(shard, self._bench, self._appetite.catalogue())
             except BlobsUnavailable as error:
                 self._storeroom.said(written=False)
                 log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
@@ -351,9 +343,6 @@ class Worker:
             self._holdings.drop(lease)
             self._look_for_lines()
             self._finalizer.wake()
-
-    def _catalogue(self) -> Catalogue:
-        return Catalogue(self._aliases, tuple(each.status for each in self._links))
 
     # ---- itself
 
@@ -382,7 +371,9 @@ class Worker:
         """Compose what the next beat says, and let go of what only engines that are closed for
         now could answer."""
         shards = self._holdings.shards()
-        for shard in out_of_hours(shards, self._pool, self._links, self._catalogue().serving()):
+        for shard in out_of_hours(
+            shards, self._pool, self._links, self._appetite.catalogue().serving()
+        ):
             shard.tell(Answer(Verdict.PAUSE))
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
@@ -390,8 +381,14 @@ class Worker:
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
+            asks=self._asks(boot),
             since=self._since,
             shards=len(shards),
             draining=self._stopping,
             sends=self._rules.sends,
         )
+
+    def _asks(self, boot: float) -> Asks:
+        if not self._shares.are_limited:
+            return Asks()
+        return self._shares.asks({} if self._stopping else self._appetite.waiting_lines(), boot)

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchmill.fleet import Beat, EngineStatus, Worker
+from batchmill.ledger import grants
 from batchmill.ledger.endings import UNFINISHED
 from batchmill.ledger.rows import Values, text, to_engine, to_worker
 from batchmill.ledger.schema import IS_LEASED, engine, job, shard, worker
@@ -44,7 +45,9 @@ def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
 
 
 def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
-    """Open all leases of every life of a worker; `struck` counts them like ones that ran out."""
+    """Open all leases of every life of a worker, and free its shares; `struck` counts the leases
+    like ones that ran out."""
+    grants.release_worker(tx, id)
     values: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
     values["alone_in_flight"] = False
     if struck:
@@ -57,10 +60,12 @@ def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
 
 
 def leave(tx: Transaction, owner: Owner) -> None:
-    """Let this life of a worker count as over: its last beat belongs to no present boot."""
+    """Let this life of a worker count as over: its last beat belongs to no present boot, and its
+    shares of the limits are for others."""
     name, _, incarnation = owner.partition("/")
     mine = sa.update(worker).where(worker.c.id == name, worker.c.incarnation == incarnation)
     tx.run(mine.values(beat_boot=""))
+    grants.release(tx, owner)
 
 
 def workers(tx: Transaction) -> tuple[Worker, ...]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from batchmill.errors import LeaseLost
 from batchmill.fleet import Beat
+from batchmill.ledger import grants
 from batchmill.ledger.endings import expire
 from batchmill.ledger.fleet import record_beat
 from batchmill.ledger.rows import Row, Values
@@ -180,7 +181,7 @@ def grant(tx: Transaction, rows: Sequence[tuple[Row, Values]]) -> None:
 
 
 def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
-    """Beat, expire jobs, extend the held leases, and answer for each of them.
+    """Beat, expire jobs, extend the held leases and shares, and answer for each of them.
 
     Leases of this owner that it does not know of (the answer to its claim was lost) are left
     to run out.
@@ -193,7 +194,8 @@ def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> R
     clock = {"until": until, "boot": tx.at.boot}
     tx.each(_RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
-    return Renewal(answers, tx.at.wall, _has_work(tx, owner))
+    work = _has_work(tx, owner)
+    return Renewal(answers, tx.at.wall, work, grants.renew(tx, owner, beat.asks))
 
 
 def _has_work(tx: Transaction, owner: Owner) -> bool:

@@ -377,3 +377,15 @@ delivery = sa.Table(
 )
 """A job's event on its way to one receiver. Its lease is the `deliver` row of the same `job_id`
 and `n` in `shard`. `receiver` is the host and port of its URL, called only so often at once."""
+
+grant = sa.Table(
+    "grant",
+    metadata,
+    _text("owner", key=True),
+    _count("version"),
+    _text("lots"),
+    _time("lease_until"),
+    _text("lease_boot"),
+)
+"""What each worker holds of the limits on engines, as `dealing.Lot`s in JSON. The row without an
+owner is the deck, which is locked while a share grows (`grants.py`)."""

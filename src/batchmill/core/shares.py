@@ -1,0 +1,41 @@
+"""What a worker asks the ledger for of all limits, and what it was granted. How it keeps to its
+shares stands in `limits.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from batchmill.core.links import Link
+from batchmill.grants import Asks, Grants
+
+
+class Shares:
+    """One worker's shares of the limits of its engines."""
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self._limited = [(link, link.gate.limits) for link in links if link.gate.limits is not None]
+        self._heard = 0
+
+    @property
+    def are_limited(self) -> bool:
+        """Whether any engine has a limit."""
+        return bool(self._limited)
+
+    def asks(self, lines: Mapping[str, int], now: float) -> Asks:
+        """What to ask for, with so many lines of each model waiting."""
+        return Asks(
+            tuple(
+                demand
+                for link, limits in self._limited
+                for demand in limits.demands(
+                    {model: n for model, n in lines.items() if link.serves(model)}, now
+                )
+            ),
+            self._heard,
+        )
+
+    def hear(self, grants: Grants, until: float, now: float) -> None:
+        """Keep to what was granted, up to that moment."""
+        self._heard = grants.version
+        for _, limits in self._limited:
+            limits.hear(grants, until, now)
