@@ -13,8 +13,8 @@ PARAM = "webhook_url"
 
 async def require_webhook(services: Services, order: Order) -> None:
     """Raise `InvalidInput` (400) unless its `webhook_url` may be called and what is sent can be
-    signed, and `Unavailable` (503) where that cannot be said now. None asks for nothing, and neither does an order whose job was made before. Call it
-    before the job is made."""
+    signed, and `Unavailable` (503) where that cannot be said now. None asks for nothing, and
+    neither does an order whose job was made before. Call it before the job is made."""
     url = order.webhook_url
     if url is None or (order.once is not None and await services.ledger.made_by(order.once)):
         return
