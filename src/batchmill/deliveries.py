@@ -4,7 +4,7 @@ ledger's steps for them, and the port of one try.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, Protocol
@@ -73,11 +73,12 @@ def receiver_of(url: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Tried:
     """What one try came to: acknowledged, or `error` says in a short sentence why not. `status`
-    is the receiver's where it answered."""
+    is the receiver's where it answered, `retry_after_seconds` what it asked for."""
 
     acknowledged: bool
     status: int | None = None
     error: str | None = None
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,9 @@ class DeliveryLedger(Protocol):
     async def redeliver(self, tenant: TenantId, delivery: DeliveryId) -> Delivery | None:
         """Make a delivery due now, with all its tries before it where it had ended. Returns it
         as it then is, None if there is none."""
+
+    async def deliveries_by_state(self) -> Mapping[DeliveryState, int]:
+        """How many deliveries are in each state, over all tenants; for metrics."""
 
     async def prune_deliveries(self, ended_before: float) -> int:
         """Forget some of the deliveries that ended before that time; how many."""

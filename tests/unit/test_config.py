@@ -75,6 +75,7 @@ def test_every_problem_is_reported_with_its_source(tmp_path: Path) -> None:
         ("prot = 1", "prot", "port"),
         ('[model]\na = "b"', "model", "models"),
         ('[[engines]]\nurl = "sim"\ntimeuot = "5s"', "engines.1.timeuot", "timeout"),
+        ("[tenants.a]\nmax_pending_line = 5", "tenants.a.max_pending_line", "max_pending_lines"),
     ],
 )
 def test_an_unknown_key_is_a_problem_that_names_the_nearest(
@@ -256,3 +257,29 @@ def test_settings_travel_to_children_as_json() -> None:
     copy = Settings.model_validate(json.loads(settings.model_dump_json()))
     assert copy == settings
     assert copy.beat == timedelta(milliseconds=200)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "schedule",
+            "mon-fri 20:00-07:00, at night",
+            (
+                "'mon-fri 20:00-07:00, at night' should be spans such as \"22:00-06:00\" or "
+                "\"mon-fri 20:00-07:00, sat-sun 00:00-24:00\", and 'at night' is none"
+            ),
+        ),
+        (
+            "time_zone",
+            "Berlin",
+            '\'Berlin\' should be an IANA time zone such as "Europe/Berlin" or "UTC"',
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_meant_is_one_clear_line(
+    tmp_path: Path, key: str, value: str, message: str
+) -> None:
+    flags = toml(tmp_path, f'[[engines]]\nurl = "sim"\n{key} = "{value}"')
+    [problem] = problems_of(flags)
+    assert problem == Problem(f"engines.1.{key}", message, str(flags["config"]))

@@ -22,6 +22,7 @@ from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.web.api import ApiRules, KeyMode, begin_draining, create_api
+from batchmill.web.connections import PromptProtocol
 from batchmill.webhooks.guard import Guard, SystemResolver
 
 
@@ -51,7 +52,7 @@ async def run_api(orders: Orders) -> None:
         )
         config = uvicorn.Config(
             api,
-            http="httptools",
+            http=PromptProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

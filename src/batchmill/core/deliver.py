@@ -36,18 +36,21 @@ TRIES_PER_TENANT: Final = 8
 """Tries under way at most: in all, to one host and port, and of one tenant's jobs."""
 
 
-def again_after(elapsed_seconds: float, chance: float) -> float | None:
+def again_after(
+    elapsed_seconds: float, chance: float, asked_seconds: float | None = None
+) -> float | None:
     """How long to wait after a failed try, so long after the first: about as long as it has
     been, a second at least and an hour at most; None when the 72 hours are over.
 
     `chance` in [0, 1) spreads the waits over half of that and all of it; the last try comes when
-    the time is over, not earlier.
+    the time is over, not earlier. What the receiver asked for is waited at least, up to an hour.
     """
     left = GIVE_UP_SECONDS - elapsed_seconds
     if left <= 0:
         return None
     wait = min(max(elapsed_seconds, FIRST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
-    return min(wait * (1.0 + chance) / 2, left)
+    asked = min(asked_seconds or 0.0, LONGEST_WAIT_SECONDS)
+    return min(max(wait * (1.0 + chance) / 2, asked), left)
 
 
 class Courier:
@@ -125,7 +128,7 @@ class Courier:
             tried = Tried(acknowledged=False, error="Batchmill could not make the request")
         try:
             elapsed = await self._ledger.now() - due.delivery.since
-            after = again_after(elapsed, jitter())
+            after = again_after(elapsed, jitter(), tried.retry_after_seconds)
             noted = await self._ledger.note_try(due.lease, tried, after)
         except (LeaseLost, LedgerUnavailable) as away:
             log.warning("delivery_unnoted", delivery=due.delivery.id, error=str(away))

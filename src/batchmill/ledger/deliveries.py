@@ -156,6 +156,13 @@ def prune(tx: Transaction, ended_before: float) -> int:
     return len(rows)
 
 
+def by_state(tx: Transaction) -> dict[DeliveryState, int]:
+    """How many deliveries are in each state."""
+    counts = sa.select(delivery.c.state, sa.func.count().label("number"))
+    found = {row.state: row.number for row in tx.all(counts.group_by(delivery.c.state))}
+    return {state: found.get(state.value, 0) for state in DeliveryState}
+
+
 def _leasable(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """One lease row for which these hold: never tried ones first, then whose time came first."""
     its = sa.and_(delivery.c.job_id == shard.c.job_id, delivery.c.n == shard.c.n)

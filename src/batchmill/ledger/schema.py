@@ -372,6 +372,7 @@ delivery = sa.Table(
     _maybe("ended_at", sa.Double),
     sa.UniqueConstraint("job_id", "n"),
     sa.Index("delivery_listed", "tenant", "ordinal"),
+    sa.Index("delivery_by_state", "state"),
     _partial("delivery_ended", "ended_at", only="ended_at IS NOT NULL"),
     sqlite_autoincrement=True,
 )

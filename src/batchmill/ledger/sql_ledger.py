@@ -13,6 +13,7 @@ from batchmill.deliveries import (
     DeliveryLease,
     DeliveryPage,
     DeliveryQuery,
+    DeliveryState,
     Tried,
     WebhookEndpoint,
 )
@@ -259,6 +260,9 @@ class SqlLedger:
 
     async def redeliver(self, tenant: TenantId, delivery: DeliveryId) -> Delivery | None:
         return await self._store.write(lambda tx: deliveries.redeliver(tx, tenant, delivery))
+
+    async def deliveries_by_state(self) -> Mapping[DeliveryState, int]:
+        return await self._store.read(deliveries.by_state)
 
     async def prune_deliveries(self, ended_before: float) -> int:
         return await self._store.write(lambda tx: deliveries.prune(tx, ended_before))

@@ -56,6 +56,9 @@ class Meter:
         self._engine_load = Gauge(
             "batchmill_engine_in_flight", "Lines at this engine", ["engine"], registry=registry
         )
+        self._deliveries = Gauge(
+            "batchmill_webhook_deliveries", "Webhook deliveries", ["state"], registry=registry
+        )
         self._free = Gauge("batchmill_storage_free_bytes", "Room left for blobs", registry=registry)
 
     def observe(self, scope: Scope, status: int | None, seconds: float) -> None:
@@ -84,6 +87,8 @@ class Meter:
         by_state = await ledger.jobs_by_state()
         for state in JobState:
             self._jobs.labels(state.value).set(by_state.get(state, 0))
+        for told, number in (await ledger.deliveries_by_state()).items():
+            self._deliveries.labels(told.value).set(number)
         self._open.set(await ledger.open_lines())
         alive = [worker for worker in await ledger.workers() if worker.alive]
         gauges = [gauge for worker in alive for gauge in worker.beat.gauges.values()]

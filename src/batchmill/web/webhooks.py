@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from batchmill.core.submit import Order
-from batchmill.errors import InvalidInput
+from batchmill.errors import InvalidInput, Unavailable
 from batchmill.web.services import Services
+from batchmill.webhooks.guard import Busy
 from batchmill.webhooks.target import Refused
 
 PARAM = "webhook_url"
@@ -12,8 +13,8 @@ PARAM = "webhook_url"
 
 async def require_webhook(services: Services, order: Order) -> None:
     """Raise `InvalidInput` (400) unless its `webhook_url` may be called and what is sent can be
-    signed. None asks for nothing, and neither does an order whose job was made before. Call it
-    before the job is made."""
+    signed, and `Unavailable` (503) where that cannot be said now. None asks for nothing, and
+    neither does an order whose job was made before. Call it before the job is made."""
     url = order.webhook_url
     if url is None or (order.once is not None and await services.ledger.made_by(order.once)):
         return
@@ -26,6 +27,10 @@ async def require_webhook(services: Services, order: Order) -> None:
         )
     try:
         await services.webhooks.admit(url)
+    except Busy as e:
+        raise Unavailable(
+            "Too many host names are being looked up to check the webhook_url; try again."
+        ) from e
     except Refused as e:
         raise InvalidInput(
             f"The webhook_url cannot be called: {e}.", param=PARAM, code="invalid_value"

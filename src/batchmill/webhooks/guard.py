@@ -20,6 +20,11 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host name, as text; raises `OSError` where there is none."""
 
+
+class Busy(Exception):
+    """So many lookups hang that no other is begun: nothing is known of the host."""
+
+
 RESOLVE_SECONDS: Final = 5.0
 MAX_LOOKUPS: Final = 16
 
@@ -85,7 +90,8 @@ class Guard:
         self._resolve = resolve
 
     async def admit(self, url: str) -> tuple[Target, tuple[str, ...]]:
-        """The target and the addresses to connect to, in order. Raises `Refused`."""
+        """The target and the addresses to connect to, in order. Raises `Refused`, and `Busy` where
+        it cannot be said now."""
         target = target_of(url)
         allowed = is_allowed(target, self._allowed)
         if not (target.is_tls or allowed):
@@ -120,9 +126,9 @@ class SystemResolver:
         self._free = threading.BoundedSemaphore(MAX_LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Raises `OSError` for a name without addresses, and where too many lookups hang."""
+        """Raises `OSError` for a name without addresses, and `Busy` where too many hang."""
         if not self._free.acquire(blocking=False):
-            raise OSError("too many lookups are under way")
+            raise Busy
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[str]] = loop.create_future()
 

@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httptools
@@ -19,7 +20,7 @@ from batchmill import __version__
 from batchmill.clock import Clock
 from batchmill.deliveries import Delivery, Tried
 from batchmill.model import Job
-from batchmill.webhooks.guard import Guard
+from batchmill.webhooks.guard import Busy, Guard
 from batchmill.webhooks.signing import signature_headers
 from batchmill.webhooks.target import Refused, Target
 
@@ -52,25 +53,32 @@ class Poster:
         )
         try:
             async with asyncio.timeout(self.try_seconds):
-                status = await self._send(delivery.url, headers, body)
+                answer = await self._send(delivery.url, headers, body)
         except TimeoutError:
             error = f"it gave no answer within {self.try_seconds:g} seconds"
             return Tried(acknowledged=False, error=error)
         except Refused as e:
             return Tried(acknowledged=False, error=str(e)[:200])
+        except Busy:
+            return Tried(acknowledged=False, error="too many host names are being looked up")
         except (OSError, httptools.HttpParserError, EOFError) as e:
             return Tried(acknowledged=False, error=_why(e)[:200])
+        return self._judge(answer)
+
+    def _judge(self, answer: _Answer) -> Tried:
+        status = answer.status or 0
         if 200 <= status < 300:
             return Tried(acknowledged=True, status=status)
-        told = f"it answered {status}"
-        return Tried(acknowledged=False, status=status, error=told + _more_on(status))
+        told = f"it answered {status}" + _more_on(status)
+        asked = seconds_asked(answer.retry_after, self.clock.wall())
+        return Tried(acknowledged=False, status=status, error=told, retry_after_seconds=asked)
 
-    async def _send(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+    async def _send(self, url: str, headers: Mapping[str, str], body: bytes) -> _Answer:
         target, addresses = await self.guard.admit(url)
         reader, writer = await self._connect(target, addresses[:MAX_ADDRESSES])
         try:
             writer.write(_head(target, headers, len(body)) + body)
-            return await _status(reader)
+            return await _read_answer(reader)
         finally:
             writer.transport.abort()
 
@@ -94,10 +102,11 @@ class Poster:
 
 
 class _Answer:
-    """The one thing that matters of an answer, and when it has all come."""
+    """What matters of an answer, and when it has all come."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self.status: int | None = None
+        self.retry_after = b""
         self.is_whole = False
         self._reader, self._left_bytes = reader, MAX_ANSWER_BYTES
         self._parser = httptools.HttpResponseParser(self)
@@ -116,6 +125,10 @@ class _Answer:
             return False
         return not self.is_whole
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status is None and name.lower() == b"retry-after":
+            self.retry_after = value
+
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200 and self.status is None:
@@ -125,8 +138,8 @@ class _Answer:
         self.is_whole = self.status is not None
 
 
-async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of the answer. The rest is waited for a moment, so that the receiver sees its
+async def _read_answer(reader: asyncio.StreamReader) -> _Answer:
+    """The answer, its status known. The rest is waited for a moment, so that the receiver sees its
     answer taken, and cannot change it."""
     answer = _Answer(reader)
     more = True
@@ -138,7 +151,20 @@ async def _status(reader: asyncio.StreamReader) -> int:
         async with asyncio.timeout(REST_SECONDS):
             while more:
                 more = await answer.read_some()
-    return answer.status
+    return answer
+
+
+def seconds_asked(retry_after: bytes, now: float) -> float | None:
+    """For how long a `Retry-After` asks to wait: seconds, or a date; None where it is neither, or
+    over."""
+    text = retry_after.decode("latin-1").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
 
 
 def _head(target: Target, headers: Mapping[str, str], length: int) -> bytes:

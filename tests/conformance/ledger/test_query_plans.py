@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
-from batchmill.clock import new_id
+from batchmill.clock import ManualClock, new_id
 from batchmill.deliveries import DeliveryQuery, Tried
 from batchmill.fleet import Beat
+from batchmill.ledger import SqlLedger
 from batchmill.model import (
     DEFAULT_TENANT,
     BlobName,
@@ -24,6 +25,7 @@ from batchmill.model import (
     ShardLease,
 )
 from batchmill.once import Once
+from batchmill.quotas import Quotas
 from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments, source_of
 
 SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver")
@@ -120,6 +122,23 @@ async def test_no_step_scans_the_shards(
                     plan.endswith("part_spent")
                 ), (name, sql, plan)
     assert seen > 20
+
+
+async def test_a_claim_under_a_quota_takes_as_many_statements_for_many_jobs_as_for_few(
+    open_ledger: Callable[..., Awaitable[SqlLedger]], clock: ManualClock, database: Path
+) -> None:
+    ledger = await open_ledger(quotas=Quotas(1000))
+    world, counts = World(ledger, clock), []
+    statements = Statements(ledger._store._database.engine)
+    for jobs in (2, 60):
+        for _ in range(jobs):
+            await world.queue([2, 2])
+        list(statements.plans(database))
+        assert len(await world.claim(limit=1)) == 1
+        plans = list(statements.plans(database))
+        assert not [plan for _, plan in plans if plan.startswith("SCAN job")]
+        counts.append(len({sql for sql, _ in plans}))
+    assert counts[0] == counts[1]
 
 
 async def test_open_and_leased_shards_are_found_without_passing_the_closed_ones(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 from batchmill.clock import ManualClock
 from batchmill.deliveries import Tried
 from batchmill.dialects.openai.events import event_body
-from batchmill.webhooks.guard import Guard, SystemResolver
+from batchmill.webhooks import guard
+from batchmill.webhooks.guard import MAX_LOOKUPS, Busy, Guard, SystemResolver
 from batchmill.webhooks.post import Poster
 from batchmill.webhooks.target import Refused
 from tests.conformance.ledger.world import ALICE, World
@@ -39,8 +42,7 @@ async def tried(
     await world.run(await world.queue(webhook_url=url))
     leased = await world.ledger.claim_delivery(ALICE)
     assert leased is not None
-    guard = Guard(allowed, resolve or Names([]))
-    post = Poster(guard, roots, event_body, ManualClock(), **given)
+    post = Poster(Guard(allowed, resolve or Names([])), roots, event_body, ManualClock(), **given)
     return await post(leased.delivery, leased.job)
 
 
@@ -220,3 +222,45 @@ async def test_tls_is_verified_against_the_name(
     assert said.acknowledged == (error is None)
     assert (error or "") in (said.error or "")
     assert len(receiver.received) == (error is None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("9" * 40, 999_999_999.0),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", None),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+async def test_a_receiver_may_ask_for_time(world: World, sent: str, asked: float | None) -> None:
+    """The clock of the test stands at 2027-01-15T08:00:00Z."""
+    with receiving(answers(503, **{"Retry-After": sent})) as receiver:
+        said = await tried(world, receiver.url())
+    assert (said.acknowledged, said.status, said.retry_after_seconds) == (False, 503, asked)
+
+
+async def test_a_lookup_that_cannot_be_begun_fails_the_try(world: World) -> None:
+    said = await tried(world, "https://example.com/", allowed=(), resolve=overrun)
+    assert (said.acknowledged, said.error) == (False, "too many host names are being looked up")
+
+
+async def test_no_more_lookups_are_begun_than_may_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's resolver cannot be made to hang: its function is stood in for."""
+    goes_on = threading.Event()
+    monkeypatch.setattr(guard, "_look_up", lambda *_: goes_on.wait(20) and [PUBLIC])
+    resolve = SystemResolver()
+    hanging = [asyncio.create_task(resolve("a.example", 443)) for _ in range(MAX_LOOKUPS)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await resolve("b.example", 443)
+    goes_on.set()
+    assert await asyncio.gather(*hanging) == [[PUBLIC]] * MAX_LOOKUPS
+
+
+async def overrun(host: str, port: int) -> Sequence[str]:
+    raise Busy

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batchmill.deliveries import Tried, WebhookEndpoint
-from batchmill.webhooks.guard import Guard
+from batchmill.ports import Want
+from batchmill.webhooks.guard import Busy, Guard
 from tests.service.rig import Rig, answered, lines, open_rig
 from tests.unit.webhooks.test_target import PUBLIC, Names
 from tests.webhook_targets import CLOSED, ODD, closed_literals
@@ -179,3 +180,41 @@ async def test_a_configured_receivers_url_is_not_shown_to_tenants(tmp_path: Path
         (only,) = (await rig.get(LIST))["data"]
         assert only["url"] == "example.com"
         assert "token" not in str(only)
+
+
+async def test_a_url_that_cannot_be_checked_now_is_503_and_makes_no_job(
+    rig: Rig, names: Names
+) -> None:
+    async def overrun(host: str, port: int) -> list[str]:
+        raise Busy
+
+    rig.webhooks._resolve = overrun  # type: ignore[union-attr]
+    reply = await create(rig, webhook_url=URL)
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+    assert (await rig.get("/v1/batch/jobs"))["total"] == 0
+
+
+async def test_a_job_that_is_deleted_before_its_end_is_told_as_cancelled(rig: Rig) -> None:
+    job = (await create(rig, webhook_url=URL)).json()
+    assert (await rig.call("DELETE", f"/v1/batch/jobs/{job['id']}")).status_code == 200
+    await rig.finish(answered)
+    [told] = (await rig.get(LIST))["data"]
+    assert (told["job_id"], told["event_type"]) == (job["id"], "batch.cancelled")
+
+
+async def test_deliveries_are_counted_by_state(rig: Rig) -> None:
+    await finished(rig)
+    text = (await rig.call("GET", "/metrics")).text
+    for state, number in (("pending", 1), ("delivered", 0), ("given_up", 0)):
+        assert f'batchmill_webhook_deliveries{{state="{state}"}} {number}.0' in text
+
+
+async def test_limits_show_what_is_pending(rig: Rig) -> None:
+    uploaded = await rig.upload(lines(3))
+    await rig.create(input_files=[uploaded["id"]])
+    owner = await rig.worker()
+    await rig.plan(owner)
+    assert (await rig.get("/v1/limits"))["pending_lines"] == 0
+    await rig.ledger.claim_shards(owner, Want(1))
+    limits = await rig.get("/v1/limits")
+    assert (limits["max_pending_lines"], limits["pending_lines"]) == (0, 3)

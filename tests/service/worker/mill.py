@@ -9,13 +9,16 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from batchmill.clock import SystemClock, new_id
+from batchmill.clock import Clock, SystemClock, new_id
 from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
+from batchmill.core.models import Catalogue
 from batchmill.core.plan import ShardSize
+from batchmill.core.progress import Progress, progress
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineSpec, Timing
@@ -34,7 +37,10 @@ from batchmill.model import (
     JobState,
     Stream,
     TenantId,
+    WaitingReason,
 )
+from batchmill.quotas import Quotas
+from batchmill.schedules import ALWAYS, Schedule
 from tests.service.worker.engine import Engine
 from tests.service.worker.stores import FullBlobs, LeavingLedger
 
@@ -132,9 +138,11 @@ class Mill:
         concurrency: int = 4,
         name: str = "w",
         group_seconds: float = 0.02,
+        schedules: Sequence[Schedule] = (),
+        clock: Clock | None = None,
         **rules: Any,
     ) -> Running:
-        """A worker with these engines."""
+        """A worker with these engines, which are open by these schedules, the rest always."""
         ledger = LeavingLedger(self.ledger)
         heart = LeavingLedger(await self._open())
         rules = {"drain_seconds": 0.3, "low_disk_bytes": 0} | rules
@@ -144,8 +152,8 @@ class Mill:
 
         released: list[int] = []
         specs = [
-            EngineSpec(f"e{n}", "http://none", concurrency=concurrency)
-            for n, _ in enumerate(engines)
+            EngineSpec(f"e{n}", "http://none", concurrency=concurrency, schedule=schedule)
+            for n, (_, schedule) in enumerate(zip_longest(engines, schedules, fillvalue=ALWAYS))
         ]
         worker = Worker(
             name,
@@ -154,7 +162,7 @@ class Mill:
             {},
             FORMATS,
             LineRules(shard=ShardSize(lines=self.shard_lines)),
-            SystemClock(),
+            clock or SystemClock(),
             WorkerRules(self.timing, GroupRules(group_seconds), **rules),
             released=released.append,
         )
@@ -244,6 +252,27 @@ class Mill:
     async def nothing_is_leased(self) -> bool:
         return await self.leased_rows() == 0
 
+    async def progress(self, job: Job, *, has_room: bool = True) -> Progress:
+        """What its user is told of the job, by what was last said in the ledger."""
+        ledger = self.ledger
+        catalogue = Catalogue({}, await ledger.engines())
+        held_back = job.id in (await ledger.quota(job.tenant)).held_back
+        workers, now = await ledger.workers(), await ledger.now()
+        job = await self.look(job)
+        return progress(job, workers, catalogue, now, has_room=has_room, held_back=held_back)
+
+    async def waits(self, job: Job, reason: WaitingReason, seconds: float = 8.0) -> None:
+        """Wait until this is why the job waits, for some beats on end."""
+
+        async def does() -> bool:
+            for _ in range(3):
+                await self.beaten()
+                if (await self.progress(job)).waiting_reason is not reason:
+                    return False
+            return True
+
+        await self.until(does, seconds)
+
     async def look(self, job: Job) -> Job:
         found = await self.ledger.job(job.tenant, job.id)
         assert found is not None
@@ -297,10 +326,13 @@ class Mill:
 
 @asynccontextmanager
 async def milling(
-    folder: Path, *, timing: Timing = QUICK, shard_lines: int = 4
+    folder: Path, *, timing: Timing = QUICK, shard_lines: int = 4, quota: int = 0
 ) -> AsyncIterator[Mill]:
-    """A mill; what still works at the end is drained, and then holds no byte of any reply."""
-    ledger = await SqlLedger.open(folder / "ledger.db", clock=SystemClock(), timing=timing)
+    """A mill whose tenants may have so many lines pending (0: any number); what still works at the
+    end is drained, and then holds no byte of any reply."""
+    ledger = await SqlLedger.open(
+        folder / "ledger.db", clock=SystemClock(), timing=timing, quotas=Quotas(quota)
+    )
     mill = Mill(folder, ledger, FullBlobs(folder / "blobs"), timing, shard_lines)
     try:
         yield mill

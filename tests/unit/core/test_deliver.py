@@ -29,6 +29,22 @@ def test_the_next_try_waits_about_as_long_as_it_has_been(
     assert found == (wait if wait is None else pytest.approx(wait, abs=1e-5))
 
 
+@pytest.mark.parametrize(
+    ("elapsed", "asked", "wait"),
+    [
+        (0.0, 30.0, 30.0),
+        (100.0, 30.0, 50.0),
+        (0.0, HOUR * 5, HOUR),
+        (HOUR * 72 - 5, 30.0, 5.0),
+        (HOUR * 72, 30.0, None),
+    ],
+)
+def test_what_a_receiver_asks_for_is_waited_up_to_an_hour(
+    elapsed: float, asked: float, wait: float | None
+) -> None:
+    assert again_after(elapsed, 0.0, asked) == wait
+
+
 @pytest.mark.parametrize(("chance", "most"), [(0.0, 170), (0.5, 120), (0.999, 90)])
 def test_tries_grow_rare_and_end_when_the_72_hours_are_over(chance: float, most: int) -> None:
     elapsed, tries, waits = 0.0, 1, []

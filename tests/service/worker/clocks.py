@@ -1,0 +1,31 @@
+"""A clock that runs, and whose wall time a test sets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from batchmill.clock import SystemClock
+
+
+class SettableClock(SystemClock):
+    """The machine's clocks, but the wall clock shows what it was set to. Whoever sleeps wakes up
+    when it is set."""
+
+    def __init__(self, wall: float) -> None:
+        super().__init__()
+        self._set = asyncio.Event()
+        self._offset = wall - super().wall()
+
+    def wall(self) -> float:
+        return super().wall() + self._offset
+
+    async def sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._set.wait()
+
+    def set_wall(self, wall: float) -> None:
+        self._offset = wall - super().wall()
+        self._set.set()
+        self._set = asyncio.Event()
