@@ -256,3 +256,19 @@ def test_settings_travel_to_children_as_json() -> None:
     copy = Settings.model_validate(json.loads(settings.model_dump_json()))
     assert copy == settings
     assert copy.beat == timedelta(milliseconds=200)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://my.bucket/some/prefix/", "gs://b/p", "az://c"]
+)
+def test_a_bucket_may_have_a_prefix(url: str) -> None:
+    assert load({}, {"BATCHMILL_STORAGE_URL": url}).storage_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://a b", "http://bucket", "s3://b/../c", "s3://b?secret_access_key=hidden"]
+)
+def test_what_is_no_bucket_is_refused_and_a_key_in_it_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/prefix") as caught:
+        load({}, {"BATCHMILL_STORAGE_URL": url})
+    assert "hidden" not in str(caught.value)
