@@ -37,9 +37,9 @@ class Rules:
 
 
 class Proxy:
-    """Listens on a free port of loopback and passes all on to `target`."""
+    """Listens on loopback and passes all on to `target`."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], port: int = 0) -> None:
         self.target = target
         self.rules = Rules()
         self.requests = 0
@@ -48,7 +48,7 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._do(self._listen())
+        self._server = self._do(self._listen(port))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -74,16 +74,15 @@ class Proxy:
     def _do(self, what: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
 
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def _listen(self, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", port)
 
     async def _close(self) -> None:
         self._server.close()
+        self.rules = Rules()
         await self._reset()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if links := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(links, timeout=5)
 
     async def _reset(self) -> None:
         for writer in list(self._open):
@@ -109,7 +108,10 @@ class Proxy:
                 way.cancel()
             self._open.difference_update(both)
             for each in both:
-                _cut(each)
+                if link.is_cut:
+                    _cut(each)
+                else:
+                    each.close()
 
 
 @dataclass
@@ -123,6 +125,8 @@ class _Link:
     to_server: asyncio.StreamWriter
     answered: bool = True
     said_bytes: int = 0
+    is_cut: bool = False
+    """Ends without a word, and what is under way is lost."""
 
     async def up(self) -> None:
         """What the client sends."""
@@ -161,6 +165,7 @@ class _Link:
                 rules = self.proxy.rules
                 if rules.loses > 0:
                     rules.loses -= 1
+                    self.is_cut = True
                     return
                 await self._unstalled()
                 self.answered = True
@@ -189,9 +194,9 @@ def _cut(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.contextmanager
-def proxied(target: tuple[str, int]) -> Iterator[Proxy]:
-    """A proxy for the block."""
-    proxy = Proxy(target)
+def proxied(target: tuple[str, int], port: int = 0) -> Iterator[Proxy]:
+    """A proxy for the block, on that port or a free one."""
+    proxy = Proxy(target, port)
     try:
         yield proxy
     finally:

@@ -45,7 +45,7 @@ MAX_SECRETS: Final = 2
 _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
 
-_BUCKET = re.compile(r"(s3|gs|az)://[\w.-]+(/[\w.-]+)*/?", re.ASCII)
+_BUCKET = re.compile(r"(s3|gs|az)://\w[\w.-]*(/(?!\.)[\w.-]+)*/?", re.ASCII)
 
 
 class Role(StrEnum):

@@ -283,3 +283,19 @@ def test_a_schedule_that_cannot_be_meant_is_one_clear_line(
     flags = toml(tmp_path, f'[[engines]]\nurl = "sim"\n{key} = "{value}"')
     [problem] = problems_of(flags)
     assert problem == Problem(f"engines.1.{key}", message, str(flags["config"]))
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://my.bucket/some/prefix/", "gs://b/p", "az://c"]
+)
+def test_a_bucket_may_have_a_prefix(url: str) -> None:
+    assert load({}, {"BATCHMILL_STORAGE_URL": url}).storage_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://a b", "http://bucket", "s3://b/../c", "s3://b?secret_access_key=hidden"]
+)
+def test_what_is_no_bucket_is_refused_and_a_key_in_it_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="s3://bucket/prefix") as caught:
+        load({}, {"BATCHMILL_STORAGE_URL": url})
+    assert "hidden" not in str(caught.value)

@@ -24,10 +24,12 @@ REQUESTS_AT_ONCE = 16
 CALL_SECONDS = 45.0
 """How long one call with all its tries may take, whatever the store does."""
 CONNECT_SECONDS = 2.0
-READ_SECONDS = 10.0
+READ_SECONDS = 15.0
+"""How long a store may fall silent within an answer."""
 REQUEST_SECONDS = 30.0
 RETRIES = 3
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 20.0
+"""No further try begins after that long."""
 
 
 class Connection:

@@ -34,6 +34,9 @@ from batchmill.usage import NO_USAGE, Usage, total
 
 log = structlog.get_logger()
 
+LATE_SECONDS = 5.0
+"""A group that is not written by then is as good as refused: nothing new is sent meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
@@ -132,6 +135,10 @@ class Collector:
             await self._fill()
             await self._write(self._taken())
 
+    def _hold_up(self) -> None:
+        self.is_held_up = True
+        self._storage(written=False)
+
     def _taken(self) -> Group:
         group, self._group, self._group_bytes = self._group, {}, 0
         self._dirty.clear()
@@ -150,6 +157,7 @@ class Collector:
         parts = {shard: _part(shard, mine) for shard, mine in group.items()}
         tries = 0
         while live := [shard for shard in group if not shard.gone]:
+            late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._hold_up)
             try:
                 await self._blobs.put_many(
                     [(parts[shard].blob, group[shard].lines) for shard in live]
@@ -160,11 +168,12 @@ class Collector:
             except (BlobError, LedgerUnavailable) as error:
                 if tries == 0:
                     log.warning("storage_unavailable", error=str(error))
-                self.is_held_up = True
-                self._storage(written=False)
+                self._hold_up()
                 await self._clock.sleep(min(2.0, backoff(tries, jitter())))
                 tries += 1
                 continue
+            finally:
+                late.cancel()
             self._storage(written=True)
             for shard, kept in zip(live, accepted, strict=True):
                 if kept:
