@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 
 from batchmill.config import load
 from batchmill.ray import Bounds, serve_workers
+from batchmill.telemetry import configure_logs
 
 STORE_BYTES = 80 * 1024 * 1024
 
@@ -58,6 +59,7 @@ def pid_of(node: object) -> int:
 
 
 def main() -> None:
+    configure_logs("ray")
     cluster = two_nodes()
     try:
         asyncio.run(run(cluster))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -29,6 +30,7 @@ from tests.serving import (
 )
 
 LINES = 5_000
+SECRET = "sk-0123456789-not-to-be-seen"
 CONCURRENCY = 16
 NODES = Path(__file__).parent / "ray_nodes.py"
 SETTINGS = {
@@ -47,8 +49,8 @@ needs_ray = pytest.mark.skipif(
 class Nodes:
     """The process that holds the Ray cluster."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process, self._log = process, log
+    def __init__(self, process: subprocess.Popen[str], log: Path, folder: Path) -> None:
+        self._process, self._log, self._folder = process, log, folder
         self.pids: list[int] = self._answer()["nodes"]
 
     def kill_one(self) -> int:
@@ -63,6 +65,17 @@ class Nodes:
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait(60)
+
+    def shown(self) -> bytes:
+        """All that others may read of it: logs, arguments and environments."""
+        files = [self._log, *self._folder.rglob("*")]
+        for pid in descendants(self._process.pid):
+            files += [Path(f"/proc/{pid}/{name}") for name in ("cmdline", "environ")]
+        texts = []
+        for file in files:
+            with contextlib.suppress(OSError):  # a process that ended meanwhile, a socket
+                texts.append(file.read_bytes())
+        return b"".join(texts)
 
     def _answer(self) -> dict:
         assert self._process.stdout is not None
@@ -89,7 +102,7 @@ def nodes(config: Path) -> Iterator[Nodes]:
             env={**os.environ, **SETTINGS, "RAY_TMPDIR": folder},
         )
         try:
-            yield Nodes(process, log)
+            yield Nodes(process, log, Path(folder))
         finally:
             started = descendants(process.pid)
             if process.poll() is None:
@@ -132,6 +145,7 @@ def test_a_job_on_two_nodes_survives_the_death_of_one(tmp_path: Path) -> None:
         config.write_text(
             f'data = "{tmp_path / "data"}"\nbeat = "500ms"\nlease_time = "5s"\n'
             f'[[engines]]\nname = "counted"\nurl = "{sim.url}"\nconcurrency = {CONCURRENCY}\n'
+            f'key = "{SECRET}"\n'
         )
         with (
             serving(tmp_path / "data", "--config", str(config), "--role", "api") as serve,
@@ -140,6 +154,8 @@ def test_a_job_on_two_nodes_survives_the_death_of_one(tmp_path: Path) -> None:
             job = serve.create(input_files=[serve.upload(chat_lines(LINES))])
             for node in ray.pids:
                 eventually(lambda node=node: busy(config, node), 60, f"node {node} to work")
+            assert b"ray_worker_started" in ray.shown()
+            assert SECRET.encode() not in ray.shown()
             killed = ray.kill_one()
             assert killed in ray.pids
             assert serve.job(job["id"])["status"] == "RUNNING"
