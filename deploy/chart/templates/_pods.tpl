@@ -40,13 +40,15 @@ securityContext:
 {{- end }}
 
 {{- define "batchmill.environment" -}}
+{{- $seconds := .seconds }}
+{{- with .chart }}
 env:
+  - name: BATCHMILL_DRAIN_TIME
+    value: {{ printf "%ds" (int $seconds) }}
   - name: BATCHMILL_CONFIG
     value: /etc/batchmill/batchmill.toml
   - name: BATCHMILL_STORAGE_URL
     value: {{ required "storageUrl: name the object store, such as s3://bucket" .Values.storageUrl | quote }}
-  - name: BATCHMILL_DRAIN_TIME
-    value: {{ printf "%ds" (int .Values.drainSeconds) }}
   {{- include "batchmill.database" . | nindent 2 }}
   {{- with .Values.secrets.engine }}
   {{- if .name }}
@@ -83,6 +85,7 @@ volumeMounts:
     mountPath: /data
   - name: tmp
     mountPath: /tmp
+{{- end }}
 {{- end }}
 
 {{- define "batchmill.scratch" -}}
