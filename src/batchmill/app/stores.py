@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from batchmill.app.datadir import blobs_path, ledger_path
@@ -16,18 +17,29 @@ WORKER: Final = "serve"
 """What the ledger calls the one worker of a data directory, through all its lives."""
 
 
+def database_of(settings: Settings) -> str | Path:
+    """Where the ledger is: a URL with its password, or a file of the data directory."""
+    url = settings.database_url
+    return ledger_path(settings.data) if url is None else url.get_secret_value()
+
+
 async def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of the data directory, brought up to date; the caller closes its connections.
+    """The ledger that the settings name; the caller closes its connections.
 
     Raises `ConfigError` or `LedgerUnavailable` as `SqlLedger.open` does.
     """
     return await SqlLedger.open(
-        ledger_path(settings.data),
+        database_of(settings),
         clock=SystemClock(),
         timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
         result_retention_seconds=settings.keep_results.total_seconds(),
         webhooks=tuple(endpoint.as_noun() for endpoint in settings.webhooks),
     )
+
+
+async def upgrade_ledger(settings: Settings) -> str:
+    """Bring the ledger's tables up to date; their version. Raises as `open_ledger` does."""
+    return await SqlLedger.upgrade(database_of(settings))
 
 
 def open_blobs(settings: Settings) -> Blobs:

@@ -121,7 +121,7 @@ def _with_ledger(
     settings = load({"data": data, "config": config})
     if may_create:
         make_layout(settings.data)
-    elif not ledger_path(settings.data).exists():
+    elif settings.database_url is None and not ledger_path(settings.data).exists():
         message = f"{settings.data} holds no ledger yet"
         raise ConfigError([Problem("data", message, str(settings.data))])
 

@@ -168,6 +168,7 @@ class Worker:
                     self._collector.run(),
                     self._dispatcher.run(),
                     self._watch_self(),
+                    self._stores.ledger.listen(self.wake),
                     *(watch(each, self._clock, self._engine_changed) for each in self._links),
                 )
             ]
