@@ -42,6 +42,7 @@ PREFIX: Final = "BATCHMILL_"
 DEFAULT_FILE: Final = Path("batchmill.toml")
 LEAST_SECRET: Final = 24
 MAX_SECRETS: Final = 2
+_SECRETS: Final = ("key", "secret", "url")
 _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
 
@@ -63,6 +64,9 @@ class Settings(BaseModel):
     data: Path = Field(Path("batchmill-data"), description="Directory for the ledger and the blobs")
     storage_url: str | None = Field(
         None, description="Bucket for the blobs: `s3://`, `gs://` or `az://`; `data` when not set"
+    )
+    database_url: SecretStr | None = Field(
+        None, description="The ledger's database; SQLite in the data directory when not set"
     )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
@@ -119,6 +123,16 @@ class Settings(BaseModel):
     webhooks: tuple[WebhookSetting, ...] = Field(
         (), description="Receivers of every job's event, see below"
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, url: SecretStr | None) -> SecretStr | None:
+        given = url.get_secret_value() if url else ""
+        if given and not given.startswith(("postgresql://", "postgres://", "sqlite:///")):
+            raise ValueError(
+                "should be postgresql://user:password@host:5432/name or sqlite:///path"
+            )
+        return url if given else None
 
     @field_validator("public_url")
     @classmethod
@@ -334,7 +348,7 @@ def _table_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
 
 
 def _may_be_secret(name: str, error: ErrorDetails) -> bool:
-    return "key" in name or "secret" in name or not {"@", "?"}.isdisjoint(str(error["input"]))
+    return any(word in name for word in _SECRETS) or not {"@", "?"}.isdisjoint(str(error["input"]))
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ Every method is one whole, atomic domain step. Implementations: `ledger/`, `blob
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -307,6 +307,10 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
 
     async def secret(self, purpose: str) -> bytes:
         """A 32-byte secret for signing, made once and shared by all processes."""
+
+    async def listen(self, rung: Callable[[], None]) -> None:
+        """Call `rung` whenever something may have become claimable, as far as the database can
+        tell, until cancelled. Whoever needs to know must look now and then all the same."""
 
     async def close_connections(self) -> None:
         """Let go of the database; whoever opened the ledger calls it."""

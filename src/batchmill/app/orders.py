@@ -15,7 +15,7 @@ import msgspec
 from batchmill.config import Settings
 from batchmill.fleet import EngineSpec
 
-_NOT_TOLD = {"engines", "engine_key", "webhook_secret"}
+_NOT_TOLD = {"database_url", "engines", "engine_key", "webhook_secret"}
 """Secrets would be masked, and the engines have their places in a field of their own."""
 
 
@@ -43,6 +43,8 @@ class Orders:
     ) -> Orders:
         """The orders of one child."""
         values = settings.model_dump(mode="json", exclude=_NOT_TOLD)
+        if settings.database_url is not None:
+            values["database_url"] = settings.database_url.get_secret_value()
         secrets = settings.webhook_secrets
         return cls(values, tuple(engines), worker, wake_fd, listen_fd, secrets)
 

@@ -16,12 +16,12 @@ from typing import Final
 
 from batchmill import __version__
 from batchmill.app.children import Children, check_extras, new_worker_name
-from batchmill.app.datadir import children_lock, locked, make_layout
+from batchmill.app.datadir import children_lock, locked
 from batchmill.app.greeting import engine_line, engines_seen, unseen_engines
 from batchmill.app.listen import open_listener, origin, reachable_at
 from batchmill.app.signals import listen_to_signals
 from batchmill.app.stopping import ENGINES_SECONDS, children_seconds
-from batchmill.app.stores import WORKER, check_blobs, open_ledger
+from batchmill.app.stores import WORKER, check_blobs, open_ledger, prepare_data
 from batchmill.app.supervise import Child, Supervisor, supervising
 from batchmill.config import Role, Settings
 from batchmill.errors import ConfigError, Problem
@@ -34,24 +34,26 @@ _POLL_SECONDS: Final = 0.05
 def serve(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Run until a signal says stop; the exit code. Raises `ConfigError` or `LedgerError` where it
     cannot begin."""
-    make_layout(settings.data)
-    if settings.role is Role.API:
-        return asyncio.run(_serve_api(settings, say))
-    check_extras(settings.engines)
+    prepare_data(settings)
+    if settings.role is Role.ALL:
+        check_extras(settings.engines)
+    if settings.role is Role.API or settings.database_url is not None:
+        return asyncio.run(_serve_among_others(settings, say))
     with locked(settings.data):
-        return asyncio.run(_serve_all(settings, say))
+        return asyncio.run(_serve_alone(settings, say))
 
 
-async def _serve_api(settings: Settings, say: Callable[[str], None]) -> int:
-    """An API among others. It owns no leases but those of its housekeeper, which has a name of
-    its own, so it needs no lock and waits for nobody."""
+async def _serve_among_others(settings: Settings, say: Callable[[str], None]) -> int:
+    """One of many on a ledger. It owns no leases but those of its worker or housekeeper, which has
+    a name of its own, so it needs no lock and waits for nobody."""
     async with contextlib.AsyncExitStack() as stack:
         ledger = await _opened(settings, stack)
         children = _children(settings, ledger, new_worker_name(), None, stack)
-        return await _run(children, [], say)
+        works = settings.role is Role.ALL
+        return await _run(children, children.engines() if works else [], say)
 
 
-async def _serve_all(settings: Settings, say: Callable[[str], None]) -> int:
+async def _serve_alone(settings: Settings, say: Callable[[str], None]) -> int:
     """The API and the worker of a data directory. The worker has the same name through all lives:
     the lock says that the earlier ones are gone, so their leases are opened at once."""
     async with contextlib.AsyncExitStack() as stack:

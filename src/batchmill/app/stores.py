@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Final
 
 import structlog
 
-from batchmill.app.datadir import blobs_path, ledger_path
+from batchmill.app.datadir import blobs_path, ledger_path, make_layout
 from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
@@ -25,19 +26,37 @@ lives. Workers that join it have names of their own."""
 PROBE: Final = probe_name("start")
 
 
+def prepare_data(settings: Settings) -> None:
+    """Make the data directory, unless neither the ledger nor the blobs lie there. Raises
+    `ConfigError` where it cannot be made or written."""
+    if settings.database_url is None or settings.storage_url is None:
+        make_layout(settings.data)
+
+
+def database_of(settings: Settings) -> str | Path:
+    """Where the ledger is: a URL with its password, or a file of the data directory."""
+    url = settings.database_url
+    return ledger_path(settings.data) if url is None else url.get_secret_value()
+
+
 async def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of the data directory, brought up to date; the caller closes its connections.
+    """The ledger that the settings name; the caller closes its connections.
 
     Raises `ConfigError` or `LedgerUnavailable` as `SqlLedger.open` does.
     """
     return await SqlLedger.open(
-        ledger_path(settings.data),
+        database_of(settings),
         clock=SystemClock(),
         timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
         result_retention_seconds=settings.keep_results.total_seconds(),
         quotas=settings.quotas,
         webhooks=tuple(endpoint.as_noun() for endpoint in settings.webhooks),
     )
+
+
+async def upgrade_ledger(settings: Settings) -> str:
+    """Bring the ledger's tables up to date; their version. Raises as `open_ledger` does."""
+    return await SqlLedger.upgrade(database_of(settings))
 
 
 def open_blobs(settings: Settings) -> Blobs:

@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 from batchmill import __version__
 from batchmill.app.children import Children, check_extras, new_worker_name
-from batchmill.app.datadir import make_layout
 from batchmill.app.greeting import engine_line, engines_seen
 from batchmill.app.signals import listen_to_signals
 from batchmill.app.stopping import ENGINES_SECONDS, children_seconds
-from batchmill.app.stores import check_blobs, open_ledger
+from batchmill.app.stores import check_blobs, open_ledger, prepare_data
 from batchmill.app.supervise import Supervisor, supervising
 from batchmill.config import Settings
 
@@ -24,7 +23,7 @@ def work(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Work until a signal says stop; the exit code. Raises `ConfigError` or `LedgerError` where it
     cannot begin."""
     check_extras(settings.engines)
-    make_layout(settings.data)
+    prepare_data(settings)
     return asyncio.run(_work(settings, say))
 
 

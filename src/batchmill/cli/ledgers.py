@@ -9,8 +9,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from batchmill.app.datadir import ledger_path, make_layout
-from batchmill.app.stores import open_ledger
+from batchmill.app.datadir import ledger_path
+from batchmill.app.stores import open_ledger, prepare_data
 from batchmill.config import load
 from batchmill.errors import ConfigError, Problem
 from batchmill.ports import Ledger
@@ -32,8 +32,8 @@ def with_ledger(
     none, unless it may be created."""
     settings = load({"data": data, "config": config})
     if may_create:
-        make_layout(settings.data)
-    elif not ledger_path(settings.data).exists():
+        prepare_data(settings)
+    elif settings.database_url is None and not ledger_path(settings.data).exists():
         message = f"{settings.data} holds no ledger yet"
         raise ConfigError([Problem("data", message, str(settings.data))])
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from batchmill import __version__
-from batchmill.cli import keys
+from batchmill.cli import db, keys
 from batchmill.cli.workers import workers
 from batchmill.config import Role, load
 from batchmill.errors import BatchmillError, ConfigError
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.command()(workers)
 

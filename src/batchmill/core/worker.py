@@ -190,6 +190,7 @@ class Worker:
                     self._dispatcher.run(),
                     self._watch_self(),
                     self._watch_storage(),
+                    self._stores.ledger.listen(self.wake),
                     *(
                         keep(each, self._clock, self._engine_changed)
                         for each in self._links

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
+import importlib.util
 from pathlib import Path
-
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING
 
 from batchmill.clock import jitter
 from batchmill.errors import ConfigError, LedgerUnavailable, Problem
 from batchmill.ledger.mounts import network_type
+from batchmill.ledger.pgerrors import fault_of, shown_url
 from batchmill.ledger.sqlite import Sqlite
-from batchmill.ledger.store import Database
-from batchmill.ledger.upgrade import upgrade
+from batchmill.ledger.store import Database, patiently
+from batchmill.ledger.upgrade import bring_up_to_date, require_newest, upgrade, versions
+
+if TYPE_CHECKING:
+    from batchmill.ledger.postgres import Postgres
 
 FIELD = "database_url"
 PATIENCE = 15
 """How often a locked database is tried again before it is given up: for about a minute."""
 _MOUNTS = Path("/proc/mounts")
 _SQLITE_URL = "sqlite:///"
+_POSTGRES_URLS = ("postgresql://", "postgres://")
 
 
 async def open_database(database: str | Path) -> Database:
-    """Open it, made or brought up to date if needed.
+    """Open it. SQLite is made or brought up to date if needed; PostgreSQL must be up to date.
 
     Raises `ConfigError` where it can never work and `LedgerUnavailable` where it cannot now.
     """
+    if is_postgres(database):
+        return await _open_postgres(str(database))
     path = await asyncio.to_thread(_path, database)
     await asyncio.to_thread(_keep_private, path)
     opened = Sqlite(path)
     try:
         await _upgrade(opened, str(path))
-    except (DBAPIError, sqlite3.Error, OSError) as error:
+    except opened.errors as error:
         await opened.close()
         raise LedgerUnavailable(opened.describe(error)) from error
     except BaseException:
@@ -42,12 +48,56 @@ async def open_database(database: str | Path) -> Database:
     return opened
 
 
+async def upgrade_database(database: str | Path) -> str:
+    """Bring a database to the newest version; that version. Raises as `open_database` does."""
+    if not is_postgres(database):
+        await (await open_database(database)).close()
+        return versions()[-1]
+    opened = _postgres(str(database))
+    try:
+        await patiently(
+            opened, lambda _: opened.migrate(lambda c: bring_up_to_date(c, opened.shown))
+        )
+    finally:
+        await opened.close()
+    return versions()[-1]
+
+
+def is_postgres(database: str | Path) -> bool:
+    """Whether it is the URL of a PostgreSQL database."""
+    return str(database).startswith(_POSTGRES_URLS)
+
+
+async def _open_postgres(url: str) -> Database:
+    opened = _postgres(url)
+    try:
+        await patiently(
+            opened, lambda _: opened.run(lambda c: require_newest(c, opened.shown), write=False)
+        )
+    except BaseException:
+        await opened.close()
+        raise
+    return opened
+
+
+def _postgres(url: str) -> Postgres:
+    """The database of that URL, not connected to yet."""
+    shown = shown_url(url)
+    if (fault := fault_of(url)) is not None:
+        raise _refused(shown, fault)
+    if importlib.util.find_spec("asyncpg") is None:
+        raise _refused(shown, "PostgreSQL needs an extra: pip install 'batchmill[postgres]'")
+    from batchmill.ledger.postgres import Postgres  # noqa: PLC0415 - an extra
+
+    return Postgres(url, shown)
+
+
 async def _upgrade(opened: Sqlite, where: str) -> None:
     """Bring the tables up to date; waits while another process is doing it."""
     for _ in range(PATIENCE):
         try:
             return await upgrade(opened, where)
-        except DBAPIError as error:
+        except opened.errors as error:
             if not opened.is_busy(error):
                 raise
         await asyncio.sleep(jitter())
@@ -59,7 +109,8 @@ def _path(database: str | Path) -> Path:
     text = str(database).removeprefix(_SQLITE_URL)
     if "://" in text:
         scheme = text.partition("://")[0]
-        raise _refused(text, f"{scheme} is not supported; give a path or a sqlite:/// URL")
+        message = f"{scheme} is not supported; give a postgresql:// or sqlite:/// URL"
+        raise _refused(shown_url(text), message)
     path = Path(text).absolute().resolve()
     if not path.parent.is_dir():
         raise _refused(text, f"{path.parent} is not a directory; make it or give another path")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from batchmill.assembly import Assembly, AssemblyId, Piece, PieceId
@@ -36,7 +36,7 @@ from batchmill.ledger import (
     results,
     sweep,
 )
-from batchmill.ledger.opening import open_database
+from batchmill.ledger.opening import open_database, upgrade_database
 from batchmill.ledger.store import Rules, Store, Transaction
 from batchmill.model import (
     ApiKey,
@@ -92,17 +92,25 @@ class SqlLedger:
         webhooks: Sequence[WebhookEndpoint] = (),
         quotas: Quotas | None = None,
     ) -> SqlLedger:
-        """Open a database by path or URL, made or brought up to date if needed.
+        """Open a database by path or URL. SQLite is made or brought up to date if needed.
 
         `result_retention_seconds` 0 keeps result files for ever; `webhooks` are told of every
         job's end; `quotas` must be the same for all that share the database.
 
-        Raises `ConfigError` where this database can never work (a newer version, a
+        Raises `ConfigError` where this database can never work (an older or newer version, a
         network file system, an unknown kind) and `LedgerUnavailable` where it cannot be used now.
         """
         opened = await open_database(database)
         rules = Rules(timing or Timing(), result_retention_seconds, webhooks, quotas or Quotas())
         return cls(Store(opened, clock, rules))
+
+    @staticmethod
+    async def upgrade(database: str | Path) -> str:
+        """Bring a database to the newest version; that version. Raises as `open` does."""
+        return await upgrade_database(database)
+
+    async def listen(self, rung: Callable[[], None]) -> None:
+        await self._store.listen(rung)
 
     async def close_connections(self) -> None:
         await self._store.close()

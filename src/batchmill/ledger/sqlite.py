@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batchmill.clock import Clock
 from batchmill.ledger.schema import meta
@@ -58,8 +59,12 @@ class Sqlite:
     """The `Database` for one SQLite file.
 
     A transaction is run as a whole in a thread: writers in one of their own, where they wait
-    for each other rather than in the database, readers in a few others.
+    for each other rather than in the database, readers in a few others. Writers being alone,
+    they need not `hold` anything; processes of one machine wake each other without `ring`.
     """
+
+    errors: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, sqlite3.Error, OSError)
+    pauses: tuple[float, ...] = (0.05, 0.25)
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
@@ -91,6 +96,15 @@ class Sqlite:
         if _changes(connection) != connection.info["changes"]:
             connection.execute(_RAISE_WALL, {"now": at.wall})
 
+    def hold(self, connection: sa.Connection, name: str) -> None:
+        pass
+
+    def ring(self, connection: sa.Connection) -> None:
+        pass
+
+    async def listen(self, rung: Callable[[], None]) -> None:  # noqa: ARG002 - nobody rings
+        await asyncio.Event().wait()
+
     def insert_new(self, table: sa.Table) -> sa.Insert:
         return insert(table).on_conflict_do_nothing()
 
@@ -101,7 +115,7 @@ class Sqlite:
         fresh = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
         return statement.on_conflict_do_update(index_elements=keys, set_=fresh, where=when)
 
-    def is_busy(self, error: DBAPIError) -> bool:
+    def is_busy(self, error: BaseException) -> bool:
         return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
     def describe(self, error: BaseException) -> str:

@@ -6,14 +6,12 @@ What differs between databases stands behind `Database`; `sqlite.py` is the one 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import IntegrityError
 
 from batchmill.clock import Clock, jitter
 from batchmill.deliveries import WebhookEndpoint
@@ -22,9 +20,6 @@ from batchmill.fleet import Timing
 from batchmill.quotas import Quotas
 
 T = TypeVar("T")
-
-RETRY_SECONDS = (0.05, 0.25)
-"""Pauses before a step that found the database busy is tried again; then it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,11 @@ class Rules:
 class Database(Protocol):
     """What SQLite and PostgreSQL do differently."""
 
+    errors: tuple[type[Exception], ...]
+    """What `run` may raise of the database's own."""
+    pauses: tuple[float, ...]
+    """Seconds before each new try of a step that `is_busy`; then it is given up."""
+
     async def run(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
         """Do a transaction's work and commit it; roll it back where the work raises. One that
         may `write` is ready to when it begins."""
@@ -65,6 +65,15 @@ class Database(Protocol):
         """Let no later transaction have an earlier wall time than this one, if it has changed
         anything; one that found nothing to do costs no write."""
 
+    def hold(self, connection: sa.Connection, name: str) -> None:
+        """Let no other transaction that asks for this name go on before this one has ended."""
+
+    def ring(self, connection: sa.Connection) -> None:
+        """Once the transaction is committed, tell all who `listen` that there is work."""
+
+    async def listen(self, rung: Callable[[], None]) -> None:
+        """Call `rung` whenever somebody rang, until cancelled; comes back by itself."""
+
     def insert_new(self, table: sa.Table) -> sa.Insert:
         """An insert that passes over rows whose key is there already."""
 
@@ -73,8 +82,8 @@ class Database(Protocol):
     ) -> sa.Insert:
         """An insert that overwrites a row of the same key, where `when` holds for it."""
 
-    def is_busy(self, error: DBAPIError) -> bool:
-        """Whether the step has had no effect and may succeed when tried again soon."""
+    def is_busy(self, error: BaseException) -> bool:
+        """Whether the step may succeed when tried again soon. It may have been committed."""
 
     def describe(self, error: BaseException) -> str:
         """One sentence for people: what is wrong with the database, and what to do."""
@@ -89,6 +98,16 @@ class Transaction:
     database: Database
     at: Moment
     rules: Rules
+    again: bool = False
+    """This very step was run before, and may have been committed although no answer came."""
+
+    def hold(self, name: str) -> None:
+        """Go on alone among the transactions that hold this name, where they may run at once."""
+        self.database.hold(self.connection, name)
+
+    def ring(self) -> None:
+        """This transaction makes something claimable: wake who waits for it."""
+        self.database.ring(self.connection)
 
     def all(self, statement: sa.Executable, values: Any = None) -> Sequence[sa.Row[Any]]:
         return self.connection.execute(statement, values).all()
@@ -114,7 +133,8 @@ class Store:
 
     A step that was begun is carried to its end even when its caller is cancelled, so that no
     connection is left in the middle of anything. Steps are run again when the database was
-    busy, hence must not touch anything but the transaction.
+    busy or lost its connection, hence must not touch anything but the transaction, and must
+    find what they did before (`Transaction.again`).
     """
 
     def __init__(self, database: Database, clock: Clock, rules: Rules) -> None:
@@ -131,6 +151,10 @@ class Store:
     async def write(self, step: Callable[[Transaction], T]) -> T:
         """Run a step that may change something; all of it is durable when this returns."""
         return await self._to_its_end(self._patiently(step, write=True))
+
+    async def listen(self, rung: Callable[[], None]) -> None:
+        """Call `rung` whenever a transaction rang, until cancelled."""
+        await self._database.listen(rung)
 
     async def close(self) -> None:
         """Wait for the steps under way and let go of the connections; refuse steps from now."""
@@ -149,29 +173,43 @@ class Store:
         return await asyncio.shield(task)
 
     async def _patiently(self, step: Callable[[Transaction], T], *, write: bool) -> T:
-        for pause in (*RETRY_SECONDS, None):
-            try:
-                return await self._transact(step, write=write)
-            except IntegrityError as error:
-                raise StateConflict(self._database.describe(error)) from error
-            except (DBAPIError, PoolTimeoutError, sqlite3.Error, OSError) as error:
-                busy = isinstance(error, DBAPIError) and self._database.is_busy(error)
-                if pause is None or not busy:
-                    raise LedgerUnavailable(self._database.describe(error)) from error
-            await asyncio.sleep(pause * (0.5 + jitter()))
-        raise AssertionError("unreachable")
+        return await patiently(
+            self._database, lambda again: self._transact(step, write=write, again=again)
+        )
 
-    async def _transact(self, step: Callable[[Transaction], T], *, write: bool) -> T:
+    async def _transact(self, step: Callable[[Transaction], T], *, write: bool, again: bool) -> T:
         database, clock, rules = self._database, self._clock, self._rules
 
         def work(connection: sa.Connection) -> T:
             at = database.moment(connection, clock)
-            result = step(Transaction(connection, database, at, rules))
+            result = step(Transaction(connection, database, at, rules, again))
             if write:
                 database.remember(connection, at)
             return result
 
         return await database.run(work, write=write)
+
+
+async def patiently(database: Database, attempt: Callable[[bool], Awaitable[T]]) -> T:
+    """Try until the database is no longer busy, or for as long as it asks to be waited for. The
+    attempt is told whether it is another one.
+
+    What breaks a rule of the tables is tried once more: an earlier try may have been committed
+    while this one ran. Raises `StateConflict` or `LedgerUnavailable`.
+    """
+    conflicts = 0
+    for tried, pause in enumerate((*database.pauses, None)):
+        try:
+            return await attempt(tried > 0)
+        except IntegrityError as error:
+            conflicts += 1
+            if pause is None or conflicts > 1:
+                raise StateConflict(database.describe(error)) from error
+        except database.errors as error:
+            if pause is None or not database.is_busy(error):
+                raise LedgerUnavailable(database.describe(error)) from error
+            await asyncio.sleep(pause * (0.5 + jitter()))
+    raise AssertionError("unreachable")
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -1,4 +1,5 @@
-"""Brings a database to the newest version, once, whoever opens it first.
+"""Brings a database to the newest version: SQLite by whoever opens it first, PostgreSQL when
+`batchmill db upgrade` asks for it.
 
 Migrations are numbered, forward only, and stand in `migrations/versions`.
 """
@@ -41,6 +42,25 @@ async def upgrade(database: Database, where: str) -> None:
         await database.run(_bring_up_to_date, write=True)
     finally:
         _one_at_a_time.release()
+
+
+def bring_up_to_date(connection: sa.Connection, where: str) -> None:
+    """Make the tables what this release needs, within a transaction that nobody else has.
+
+    Refuses, with `ConfigError`, a database that a newer release has written.
+    """
+    if _known_version(connection, where) != versions()[-1]:
+        with _one_at_a_time:
+            _migrate(connection)
+
+
+def require_newest(connection: sa.Connection, where: str) -> None:
+    """Refuse, with `ConfigError`, a database whose tables are not what this release needs."""
+    found = _known_version(connection, where)
+    if found != versions()[-1]:
+        state = "holds no ledger yet" if found is None else f"is at database version {found}"
+        message = f"{where} {state}, and this Batchmill needs {versions()[-1]}"
+        raise ConfigError([Problem("database_url", f"{message}; run: batchmill db upgrade")])
 
 
 def _bring_up_to_date(connection: sa.Connection) -> None:

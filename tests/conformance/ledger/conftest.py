@@ -1,10 +1,10 @@
-"""One suite for every database the ledger runs on; PostgreSQL joins by another parameter."""
+"""One suite for every database the ledger runs on."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,9 @@ from batchmill.clock import ManualClock
 from batchmill.fleet import Timing
 from batchmill.ledger import SqlLedger
 from tests.conformance.ledger.world import BEAT_SECONDS, LEASE_SECONDS, World
+from tests.postgres import postgres_server
+
+__all__ = ["postgres_server"]
 
 TIMING = Timing(LEASE_SECONDS, BEAT_SECONDS)
 Open = Callable[..., Awaitable[SqlLedger]]
@@ -31,22 +34,37 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-def database(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Path:
-    """A fresh database, by path or URL."""
-    assert request.param == "sqlite"
-    path = tmp_path / "ledger.db"
-    shutil.copyfile(migrated, path)
-    return path
+@pytest.fixture(params=["sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database; a test of one kind only says so by `@pytest.mark.parametrize`."""
+    return request.param
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def place(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path, migrated: Path
+) -> Iterator[tuple[Path | str, ManualClock]]:
+    """A fresh database, by path or URL, and the clock that it follows."""
+    if kind == "sqlite":
+        yield Path(shutil.copyfile(migrated, tmp_path / "ledger.db")), ManualClock()
+        return
+    server = request.getfixturevalue("postgres_server")
+    with server.database() as (name, clock):
+        yield server.url(name), clock
 
 
 @pytest.fixture
-async def open_ledger(database: Path, clock: ManualClock) -> AsyncIterator[Open]:
+def database(place: tuple[Path | str, ManualClock]) -> Path | str:
+    return place[0]
+
+
+@pytest.fixture
+def clock(place: tuple[Path | str, ManualClock]) -> ManualClock:
+    return place[1]
+
+
+@pytest.fixture
+async def open_ledger(database: Path | str, clock: ManualClock) -> AsyncIterator[Open]:
     """Opens the database again, as another process would."""
     opened: list[SqlLedger] = []
 
