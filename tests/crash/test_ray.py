@@ -138,6 +138,7 @@ def busy(config: Path, node: int) -> bool:
 
 
 @needs_ray
+@pytest.mark.serial  # Ray gives its own servers 30 s to start, and no setting changes that
 @pytest.mark.timeout(300)
 def test_a_job_on_two_nodes_survives_the_death_of_one(tmp_path: Path) -> None:
     config = tmp_path / "batchmill.toml"
