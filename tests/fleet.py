@@ -92,7 +92,10 @@ class Member:
         """Its exit code, once it has ended after `ask_to_end`."""
         assert self.process is not None
         assert self.process.popen is not None
-        return self.process.popen.wait(seconds)
+        try:
+            return self.process.popen.wait(seconds)
+        finally:
+            self.process.kill()
 
     def drain(self, seconds: float = 60.0) -> int:
         """SIGTERM, and its exit code."""
