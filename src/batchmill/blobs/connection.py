@@ -7,6 +7,8 @@ and the endpoint are read by obstore itself, from the environment variables of e
 from __future__ import annotations
 
 import asyncio
+import atexit
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,6 +32,16 @@ REQUEST_SECONDS = 30.0
 RETRIES = 3
 RETRY_SECONDS = 20.0
 """No further try begins after that long."""
+LEAVE_SECONDS = 0.2
+
+
+def _let_threads_end() -> None:
+    """The client's threads may still be letting go of the last call's objects: one that needs the
+    interpreter when that has begun to end takes the process down with it (SIGABRT)."""
+    time.sleep(LEAVE_SECONDS)
+
+
+atexit.register(_let_threads_end)
 
 
 class Connection:
