@@ -19,6 +19,7 @@ from batchmill.core.plan import ShardSize
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineSpec, Timing
+from batchmill.grants import Limit
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
     DEFAULT_TENANT,
@@ -132,6 +133,7 @@ class Mill:
         concurrency: int = 4,
         name: str = "w",
         group_seconds: float = 0.02,
+        limits: tuple[Limit, ...] = (),
         **rules: Any,
     ) -> Running:
         """A worker with these engines."""
@@ -144,7 +146,7 @@ class Mill:
 
         released: list[int] = []
         specs = [
-            EngineSpec(f"e{n}", "http://none", concurrency=concurrency)
+            EngineSpec(f"e{n}", "http://none", concurrency=concurrency, limits=limits)
             for n, _ in enumerate(engines)
         ]
         worker = Worker(
@@ -208,6 +210,11 @@ class Mill:
             "SELECT count(*) FROM shard WHERE state = 'leased' AND kind = 'run'"
             f" AND job_id = '{job}'"
         )
+        return int(rows)
+
+    async def shares(self) -> int:
+        """How many workers hold shares of limits."""
+        [[rows]] = await self._sql("SELECT count(*) FROM \"grant\" WHERE owner <> ''")
         return int(rows)
 
     async def strikes(self) -> int:
