@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test bench format lock needs sdks clean
+.PHONY: help demo check test bench image format lock needs sdks deploy-tools clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
 	@echo "make check    format, lint, types, layers, unit and meta tests (under a minute)"
 	@echo "make test     everything CI runs (may use Node, npm and apt)"
 	@echo "make bench    measure speed and memory against nginx and wrk (BENCH=--quick for a taste)"
+	@echo "make image    build the container image (needs Docker)"
 	@echo "make format   let ruff format and fix what it can"
 	@echo "make lock     resolve the lock files in requirements/ anew"
 	@echo "make clean    remove the virtual environment and caches"
@@ -26,12 +27,15 @@ demo: $(VENV)/.demo
 check: $(VENV)/.check
 	@$(BIN)/python -m pytest tests/unit tests/meta -q
 
-test: $(VENV)/.test needs sdks
+test: $(VENV)/.test needs sdks deploy-tools
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 bench: $(VENV)/.test
 	@sh tools/test-needs.sh nginx wrk
 	@$(BIN)/python -m bench $(BENCH)
+
+image:
+	docker build -f deploy/Dockerfile -t batchmill .
 
 format: $(VENV)/.check
 	@$(BIN)/ruff format .
@@ -58,6 +62,10 @@ needs:
 sdks: $(VENV)/.test
 	@$(BIN)/python tools/wire_environments.py
 
+# Helm, a linter of Dockerfiles, and the schemas that deploy/ is checked against.
+deploy-tools: $(VENV)/.test
+	@$(BIN)/python tools/deploy_tools.py
+
 # The full set decides every version; the smaller ones and the other SDKs follow it.
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --python-version 3.11
@@ -68,6 +76,9 @@ lock:
 	$(COMPILE) pyproject.toml --extra local --group build --group demo \
 	  -c requirements/test.txt -o requirements/demo.txt
 	$(COMPILE) pyproject.toml --group build --group check -c requirements/test.txt -o requirements/check.txt
+	$(COMPILE) pyproject.toml --extra all -c requirements/test.txt -o requirements/image.txt
+	$(COMPILE) --group build -c requirements/test.txt -o requirements/build.txt
+	$(COMPILE) --no-deps requirements/deploy.in -o requirements/deploy.txt
 	for sdk in requirements/wire/*.in; do $(COMPILE) $$sdk -o $${sdk%.in}.txt || exit 1; done
 
 clean:

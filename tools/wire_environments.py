@@ -15,6 +15,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache" / "wire"
 PYTHON_LOCKS = ROOT / "requirements" / "wire"
 NODE_LOCKS = ROOT / "tests" / "wire" / "node"
+AT_ONCE = 4
+"""Environments set up side by side: an installer waits for the network half of its time."""
 
 
 class SetupError(Exception):
@@ -98,13 +101,19 @@ def main() -> int:
     """Set up what the command line names, or everything."""
     pythons, nodes = names()
     wanted = sys.argv[1:] or (pythons + nodes)
-    for name in wanted:
-        if name in nodes and shutil.which("npm") is None:
+    if shutil.which("npm") is None:
+        for name in sorted({*wanted} & {*nodes}):
             print(f"npm is missing: {name} is left out")
-            continue
-        print(f"Setting up .cache/wire/{name}")
-        (node if name in nodes else python)(name)
+        wanted = [name for name in wanted if name not in nodes]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for name in threads.map(lambda name: _set_up(name, is_node=name in nodes), wanted):
+            print(f"Set up .cache/wire/{name}", flush=True)
     return 0
+
+
+def _set_up(name: str, *, is_node: bool) -> str:
+    (node if is_node else python)(name)
+    return name
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ from pydantic_core import ErrorDetails
 
 from batchmill.enginespec import EngineSetting, LimitSetting
 from batchmill.errors import ConfigError, Problem
+from batchmill.model import TenantId
 from batchmill.quantities import Duration, SizeBytes
+from batchmill.quotas import Quotas
+from batchmill.tenantspec import TenantSetting
 from batchmill.webhooks.guard import is_allowed
 from batchmill.webhooks.target import target_of
 from batchmill.webhookspec import WebhookSetting
@@ -41,6 +44,8 @@ LEAST_SECRET: Final = 24
 MAX_SECRETS: Final = 2
 _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_(TCP|UDP).*)")
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
+
+_BUCKET = re.compile(r"(s3|gs|az)://[\w.-]+(/[\w.-]+)*/?", re.ASCII)
 
 
 class Role(StrEnum):
@@ -56,6 +61,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path = Field(Path("batchmill-data"), description="Directory for the ledger and the blobs")
+    storage_url: str | None = Field(
+        None, description="Bucket for the blobs: `s3://`, `gs://` or `az://`; `data` when not set"
+    )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     insecure: bool = Field(
@@ -79,6 +87,9 @@ class Settings(BaseModel):
     lease_time: Duration = Field(
         timedelta(seconds=15), description="How long a silent worker keeps its shards"
     )
+    drain_time: Duration = Field(
+        timedelta(seconds=10), description="How long a stop may take: calls in flight may land"
+    )
     memory_budget: SizeBytes = Field(
         96_000_000, ge=1_000_000, description="Bodies and replies one worker holds at most"
     )
@@ -89,6 +100,10 @@ class Settings(BaseModel):
     max_inline_requests: int = Field(10_000, ge=1, description="Inline requests of one job at most")
     max_file_size: SizeBytes = Field(512_000_000, ge=1, description="Size of one file at most")
     max_line_size: SizeBytes = Field(10_000_000, ge=1, description="Size of one line at most")
+    max_pending_lines: int = Field(
+        0, ge=0, description="Lines of one tenant's jobs that may be pending at once; 0: any number"
+    )
+    tenants: dict[str, TenantSetting] = Field({}, description="Limits of single tenants, see below")
     keep_uploads: Duration = Field(
         timedelta(days=30), description="How long uploads are kept; 0: for ever"
     )
@@ -111,6 +126,16 @@ class Settings(BaseModel):
         if url is not None and not re.fullmatch(r"https?://[^\s?#]+", url):
             raise ValueError('should be a URL such as "https://batch.example.com"')
         return url.rstrip("/") if url else None
+
+    @field_validator("storage_url")
+    @classmethod
+    def _is_a_bucket(cls, url: str | None) -> str | None:
+        if url is not None and not _BUCKET.fullmatch(url):
+            raise ValueError(
+                'should be "s3://bucket/prefix", "gs://bucket/prefix" or "az://container/prefix", '
+                "without credentials: these come from the variables of the store's vendor"
+            )
+        return url
 
     @field_validator("engines")
     @classmethod
@@ -151,11 +176,28 @@ class Settings(BaseModel):
             raise ValueError("should be at least three times the beat")
         return lease_time
 
+    @field_validator("drain_time")
+    @classmethod
+    def _is_enough_to_end(cls, drain_time: timedelta) -> timedelta:
+        if drain_time < timedelta(seconds=5):
+            raise ValueError("should be at least 5s")
+        return drain_time
+
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The root secrets, the new one first."""
         secret = self.webhook_secret
         return _listed(secret.get_secret_value()) if secret else ()
+
+    @property
+    def quotas(self) -> Quotas:
+        """How much of each tenant's work may be pending."""
+        own = {
+            TenantId(name): tenant.max_pending_lines
+            for name, tenant in self.tenants.items()
+            if tenant.max_pending_lines is not None
+        }
+        return Quotas(self.max_pending_lines, own)
 
     @property
     def on_loopback(self) -> bool:
@@ -164,6 +206,13 @@ class Settings(BaseModel):
             return ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+_NESTED: Final[Mapping[str, type[BaseModel]]] = {
+    "engines": EngineSetting,
+    "tenants": TenantSetting,
+    "webhooks": WebhookSetting,
+}
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -231,7 +280,7 @@ def _from_file(file: Path, problems: list[Problem]) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
     """The settings among the variables; an unknown `BATCHMILL_` one is a problem."""
-    only_in_file = {"models", "webhooks"}
+    only_in_file = {"models", "tenants", "webhooks"}
     names = [field for field in Settings.model_fields if field not in only_in_file]
     fields = {_variable(field): field for field in names}
     values: dict[str, Any] = {}
@@ -279,13 +328,13 @@ def _table_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
     """Which table of the file a key stands in."""
     if len(loc) == 1:
         return Settings
-    if loc[0] == "webhooks":
-        return WebhookSetting
-    return LimitSetting if "limits" in loc[1:-1] else EngineSetting
+    if loc[0] == "engines" and "limits" in loc[1:-1]:
+        return LimitSetting
+    return _NESTED.get(str(loc[0]), EngineSetting)
 
 
 def _may_be_secret(name: str, error: ErrorDetails) -> bool:
-    return "key" in name or "secret" in name or "@" in str(error["input"])
+    return "key" in name or "secret" in name or not {"@", "?"}.isdisjoint(str(error["input"]))
 
 
 def _nearest(name: str, known: list[str]) -> str:

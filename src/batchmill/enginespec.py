@@ -24,6 +24,7 @@ from batchmill.engines.sim.settings import parse_spec
 from batchmill.fleet import EngineSpec
 from batchmill.grants import Limit
 from batchmill.quantities import Duration
+from batchmill.schedules import ALWAYS, Schedule, check_time_zone, parse_spans
 
 DEFAULT_CONCURRENCY = 64
 MOST_A_MINUTE = 1_000_000_000
@@ -76,6 +77,10 @@ class EngineSetting(BaseModel):
     )
     limits: tuple[LimitSetting, ...] = Field((), description="Limits of single models, see below")
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
+    schedule: str | None = Field(
+        None, description='When it may be used, such as "22:00-06:00"; always when not set'
+    )
+    time_zone: str = Field("UTC", description="Whose clock the schedule goes by")
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +119,23 @@ class EngineSetting(BaseModel):
             raise ValueError("should be longer than nothing")
         return timeout
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, schedule: str | None) -> str | None:
+        if schedule is not None:
+            parse_spans(schedule)
+        return schedule
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, time_zone: str) -> str:
+        return check_time_zone(time_zone)
+
+    @property
+    def hours(self) -> Schedule:
+        """When it may be used."""
+        return Schedule(parse_spans(self.schedule), self.time_zone) if self.schedule else ALWAYS
+
     @property
     def embedded(self) -> Literal["local", "sim"] | None:
         """Which engine `serve` itself has to start for this, if any."""
@@ -136,6 +158,7 @@ class EngineSetting(BaseModel):
             key=key.get_secret_value() if key else None,
             concurrency=self.concurrency or usual,
             timeout_seconds=self.timeout.total_seconds(),
+            schedule=self.hours,
             simulated=self.embedded == "sim",
             limits=self._limits(),
         )

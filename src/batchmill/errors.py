@@ -5,7 +5,7 @@
     |  +- InvalidInput(field)  InvalidFile(line, code, param)  Unauthorized  Forbidden
     |  +- NotFound  Gone  Conflict(state)  TooLarge  TooMany(retry_after)  Unavailable(retry_after)
     +- LedgerError:      LeaseLost  StateConflict  LedgerUnavailable
-    +- BlobError:        BlobMissing  BlobsUnavailable
+    +- BlobError:        BlobMissing  BlobsUnavailable (BlobsRefused)
     +- ConfigError       all problems at once
 
 What can normally happen to a line is data (see `model.py`), never one of these.
@@ -154,6 +154,11 @@ class BlobMissing(BlobError):
 
 class BlobsUnavailable(BlobError):
     """The store cannot be read or written now (full, away, read-only); try again later."""
+
+
+class BlobsRefused(BlobsUnavailable):
+    """The store answers and refuses us (no such bucket, wrong credentials): it goes on once an
+    operator has acted, and nothing can begin before."""
 
 
 @dataclass(frozen=True, slots=True)

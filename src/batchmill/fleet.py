@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from batchmill.grants import Asks, Limit
 from batchmill.model import JobId, WaitingReason
+from batchmill.schedules import ALWAYS, Schedule
 
 
 class EngineState(StrEnum):
@@ -42,6 +43,7 @@ class EngineSpec:
     concurrency: int = 64
     timeout_seconds: float = 600.0
     simulated: bool = False
+    schedule: Schedule = ALWAYS
     limits: tuple[Limit, ...] = ()
     """What all workers together keep to; `concurrency` is for each of them alone."""
 
@@ -61,6 +63,10 @@ class EngineStatus:
     limited: bool = False
     """It answered 429 or 503 last and is being given time."""
     simulated: bool = False
+    is_open: bool = True
+    """It is within its schedule."""
+    changes_at: float | None = None
+    """When its schedule opens or closes it next (wall time)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,14 @@ class Beat:
     gauges: Mapping[JobId, JobGauge] = field(default_factory=dict)
     engines: tuple[EngineStatus, ...] = ()
     storage_ok: bool = True
+    since: float = 0.0
+    """When it began to work, by its own clock; 0.0: it has not said yet."""
+    shards: int = 0
+    """How many it holds."""
+    draining: bool = False
+    """It was asked to end: it sends nothing new."""
+    sends: bool = True
+    """False: it only keeps house beside an API process, and never sends a line."""
     asks: Asks = field(default_factory=Asks)
 
 
@@ -95,3 +109,8 @@ class Worker:
     beat_at: float
     alive: bool
     beat: Beat = Beat()
+
+    @property
+    def in_flight(self) -> int:
+        """Lines that it has at engines, as of its last beat."""
+        return sum(gauge.in_flight for gauge in self.beat.gauges.values())

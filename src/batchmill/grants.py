@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
-
-from batchmill.model import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +73,3 @@ class Grants:
 
     version: int = 0
     shares: tuple[Share, ...] = ()
-
-
-class GrantLedger(Protocol):
-    """The step of the ledger that concerns grants alone; part of `ports.Ledger`. They are asked
-    for, renewed and answered by `renew`."""
-
-    async def release_grants(self, owner: Owner) -> None:
-        """Give back all shares of a worker that has nothing in flight and sends nothing more."""

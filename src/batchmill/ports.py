@@ -14,7 +14,7 @@ from msgspec import Struct
 from batchmill.assembly import Assemblies
 from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
-from batchmill.grants import GrantLedger, Grants
+from batchmill.grants import Grants
 from batchmill.model import (
     Answer,
     ApiKey,
@@ -41,6 +41,7 @@ from batchmill.model import (
 )
 from batchmill.once import Once
 from batchmill.queries import FileQuery, JobQuery, Page
+from batchmill.quotas import TenantQuota
 from batchmill.results import ResultLedger
 
 T = TypeVar("T")
@@ -52,10 +53,12 @@ T = TypeVar("T")
 class Want:
     """What a worker would take: at most `limit` shards, of jobs whose model it can serve.
 
-    `serving` None serves every model (a wildcard). `not_jobs` are left out: the worker holds
-    shards of them already and only wants to give others their turn. `settling` False takes no
+    `serving` None serves every model (a wildcard). Of `not_jobs` only shards whose owner died are
+    given: the worker holds shards of them already and only wants to give others their turn, but
+    nobody waits for it to run low before a dead owner's shards go on. `settling` False takes no
     shards of stopped jobs; of these it takes up to `settle_limit` where that is more than
-    `limit`, since they cost no engine.
+    `limit`, since they cost no engine. `servable` are all models that the worker could serve
+    now (None: any): of jobs that their tenant's quota lets in one by one, these take their turn.
     """
 
     limit: int
@@ -64,6 +67,7 @@ class Want:
     running: bool = True
     settling: bool = True
     settle_limit: int = 0
+    servable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,9 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Assemblies, DeliveryLedger, GrantLedger, ResultLedger, Protocol):
+class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results. Its steps for uploads in
-    pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for limits in `grants.py`, for
-    results in `results.py`.
+    pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for results in `results.py`.
 
     Any method raises `LedgerUnavailable` when the database cannot be reached or written; what
     it was to do has then not happened, or is recognised when it is asked again.
@@ -162,6 +165,10 @@ class Ledger(Assemblies, DeliveryLedger, GrantLedger, ResultLedger, Protocol):
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         """Hide the job at once, cancelling it if unfinished; its files stay. False if there is
         none, or it was deleted before."""
+
+    async def quota(self, tenant: TenantId) -> TenantQuota:
+        """How many lines of the tenant's jobs may be pending, how many are, and which jobs wait
+        for room."""
 
     async def expire_jobs(self) -> int:
         """Stop every job whose window has ended; how many. Any process may call it, any
@@ -264,8 +271,15 @@ class Ledger(Assemblies, DeliveryLedger, GrantLedger, ResultLedger, Protocol):
         """Open every lease of a worker whose process is known to be gone; `struck` when it
         died by itself. How many were opened."""
 
+    async def leave(self, owner: Owner) -> None:
+        """This life of a worker has ended by itself: it is no longer alive, though its last beat
+        is kept, and its shares are others'. A later life is not touched."""
+
     async def workers(self) -> tuple[Worker, ...]:
         """Every worker seen within a day, with its last beat."""
+
+    async def forget_workers(self) -> None:
+        """Drop workers, and what they saw of engines, that have not beaten for a day."""
 
     async def engines(self) -> tuple[EngineStatus, ...]:
         """Every engine as some worker last saw it."""
@@ -327,6 +341,11 @@ class Blobs(Protocol):
     Raises `BlobMissing` where a blob or a part of it is not there and `BlobsUnavailable` where
     the store cannot be used now.
     """
+
+    @property
+    def group_seconds(self) -> float:
+        """How long outcomes may gather before they are written: a write costs little on a disk
+        and a round trip elsewhere."""
 
     async def put_many(self, blobs: Sequence[tuple[BlobName, Sequence[bytes]]]) -> None:
         """Write several blobs, in parallel and with one directory sync per directory; all are

@@ -16,6 +16,7 @@ from batchmill.cli.main import app
 from batchmill.config import Settings
 from batchmill.enginespec import EngineSetting, LimitSetting
 from batchmill.quantities import parse_duration, parse_size
+from batchmill.tenantspec import TenantSetting
 from batchmill.webhookspec import WebhookSetting
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +55,10 @@ def written_default(text: str, field: FieldInfo) -> Any:
         (Settings, TABLES[0]),
         (EngineSetting, TABLES[1]),
         (LimitSetting, TABLES[2]),
-        (WebhookSetting, TABLES[3]),
+        (TenantSetting, TABLES[3]),
+        (WebhookSetting, TABLES[4]),
     ],
-    ids=["all", "engines", "limits", "webhooks"],
+    ids=["all", "engines", "limits", "tenants", "webhooks"],
 )
 def test_every_setting_is_documented_with_its_default(model: Any, table: str) -> None:
     documented = rows(table)

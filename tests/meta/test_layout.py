@@ -111,7 +111,7 @@ def test_node_lock_files_carry_hashes_and_no_address() -> None:
 
 def test_smaller_lock_files_agree_with_the_full_one() -> None:
     full = pins(ROOT / "requirements" / "test.txt")
-    for name in ("check", "demo"):
+    for name in ("build", "check", "demo", "image"):
         assert pins(ROOT / "requirements" / f"{name}.txt").items() <= full.items(), name
 
 

@@ -40,9 +40,15 @@ DOWN = replace(UP, name="b", state=EngineState.DOWN)
 OTHER = replace(UP, name="c", models=("large",))
 
 
-def worker(gauge: JobGauge | None = None, *, alive: bool = True, storage_ok: bool = True) -> Worker:
+def worker(
+    gauge: JobGauge | None = None,
+    *,
+    alive: bool = True,
+    storage_ok: bool = True,
+    sends: bool = True,
+) -> Worker:
     gauges = {} if gauge is None else {ID: gauge}
-    return Worker("w", "i", "host", 1, 0.0, alive, Beat(gauges, (), storage_ok))
+    return Worker("w", "i", "host", 1, 0.0, alive, Beat(gauges, (), storage_ok, sends=sends))
 
 
 def why(job: Job, *workers: Worker, engines: tuple[EngineStatus, ...] = (UP,)) -> R | None:
@@ -62,6 +68,9 @@ def in_state(state: JobState, *, paused: bool = False) -> Job:
         (JOB, (worker(alive=False),), (UP,), R.NO_WORKER),
         (JOB, (worker(JobGauge(in_flight=5), alive=False),), (UP,), R.NO_WORKER),
         (in_state(JobState.VALIDATING), (), (UP,), R.NO_WORKER),
+        (in_state(JobState.VALIDATING), (worker(sends=False),), (UP,), R.VALIDATING),
+        (JOB, (worker(sends=False),), (UP,), R.NO_WORKER),
+        (in_state(JobState.CANCELLING), (worker(sends=False),), (UP,), None),
         (in_state(JobState.VALIDATING), (worker(),), (UP,), R.VALIDATING),
         (JOB, (worker(storage_ok=False),), (UP,), R.STORAGE_UNAVAILABLE),
         (JOB, (worker(storage_ok=False), worker()), (UP,), R.QUEUED_BEHIND_JOBS),

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from types import FrameType
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from batchmill.app.orders import Orders
+from batchmill.app.stopping import notice_seconds, requests_seconds
 from batchmill.app.stores import open_blobs, open_ledger
-from batchmill.clock import SystemClock
-from batchmill.config import Role, Settings
+from batchmill.clock import Clock, SystemClock
+from batchmill.config import Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import Limits
 from batchmill.dialects import ROUTERS
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
-from batchmill.web.api import ApiRules, KeyMode, create_api
+from batchmill.web.api import ApiRules, KeyMode, begin_draining, create_api
 from batchmill.webhooks.guard import Guard, SystemResolver
-
-GRACE_SECONDS = 6
-"""How long requests may take to end once the process is asked to."""
 
 
 async def run_api(orders: Orders) -> None:
     """Serve until SIGTERM, then let the requests at hand end."""
-    settings = orders.settings
+    settings, clock = orders.settings, SystemClock()
     assert orders.listen_fd is not None
+    assert orders.wake_fd is not None
     listener, bell = socket.socket(fileno=orders.listen_fd), socket.socket(fileno=orders.wake_fd)
     bell.setblocking(False)
 
@@ -43,7 +44,7 @@ async def run_api(orders: Orders) -> None:
             open_blobs(settings),
             Engines(ledger, settings, orders.engines).catalogue,
             rules_of(settings),
-            SystemClock(),
+            clock,
             wake,
             ROUTERS,
             webhooks=guard_of(orders),
@@ -54,33 +55,52 @@ async def run_api(orders: Orders) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=max(1, int(requests_seconds(settings))),
         )
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await Server(config, api, clock, notice_seconds(settings)).serve(sockets=[listener])
     finally:
         await ledger.close_connections()
 
 
+class Server(uvicorn.Server):
+    """Asked to end it says so at `/readyz`, and goes on taking requests for as long as others may
+    need to hear of it. Then it closes its socket and lets the requests at hand end."""
+
+    def __init__(
+        self, config: uvicorn.Config, api: FastAPI, clock: Clock, notice_seconds: float
+    ) -> None:
+        super().__init__(config)
+        self._api, self._clock, self._notice_seconds = api, clock, notice_seconds
+        self._asked_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        if self._asked_at is None:
+            self._asked_at = self._clock.boot()
+            begin_draining(self._api)
+
+    async def on_tick(self, counter: int) -> bool:
+        asked_at, now = self._asked_at, self._clock.boot()
+        if asked_at is not None and now - asked_at >= self._notice_seconds:
+            return True
+        return await super().on_tick(counter)
+
+
 class Engines:
-    """The configured engines as the ledger knows them."""
+    """The engines that may be asked: those of the settings, and those of workers that joined."""
 
     def __init__(self, ledger: Ledger, settings: Settings, specs: tuple[EngineSpec, ...]) -> None:
         self._ledger, self._aliases, self._specs = ledger, settings.models, specs
-        self._knows_all = settings.role is Role.ALL
 
     async def catalogue(self) -> Catalogue:
         """What may be asked for now. An engine that no worker has reported yet is unknown."""
-        seen = {engine.name: engine for engine in await self._ledger.engines()}
-        if not self._specs and not self._knows_all:
-            return Catalogue(self._aliases, tuple(seen.values()))
-        return Catalogue(
-            self._aliases,
-            tuple(
-                seen.get(spec.name)
-                or EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
-                for spec in self._specs
-            ),
+        seen = await self._ledger.engines()
+        names = {engine.name for engine in seen}
+        unseen = tuple(
+            EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
+            for spec in self._specs
+            if spec.name not in names
         )
+        return Catalogue(self._aliases, (*seen, *unseen))
 
 
 def guard_of(orders: Orders) -> Guard | None:

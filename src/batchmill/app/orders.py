@@ -25,7 +25,9 @@ class Orders:
 
     values: dict[str, Any]
     engines: tuple[EngineSpec, ...]
-    wake_fd: int
+    worker: str
+    """What the ledger calls this parent's worker."""
+    wake_fd: int | None = None
     listen_fd: int | None = None
     webhook_secrets: tuple[str, ...] = ()
 
@@ -35,12 +37,14 @@ class Orders:
         settings: Settings,
         engines: Sequence[EngineSpec],
         *,
-        wake_fd: int,
+        worker: str,
+        wake_fd: int | None = None,
         listen_fd: int | None = None,
     ) -> Orders:
         """The orders of one child."""
         values = settings.model_dump(mode="json", exclude=_NOT_TOLD)
-        return cls(values, tuple(engines), wake_fd, listen_fd, settings.webhook_secrets)
+        secrets = settings.webhook_secrets
+        return cls(values, tuple(engines), worker, wake_fd, listen_fd, secrets)
 
     @classmethod
     def read(cls) -> Orders:

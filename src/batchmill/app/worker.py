@@ -11,9 +11,11 @@ import socket
 import uvloop
 
 from batchmill.app.orders import Orders
-from batchmill.app.stores import WORKER, open_blobs, open_ledger
+from batchmill.app.stopping import flights_seconds
+from batchmill.app.stores import open_blobs, open_ledger
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
+from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
@@ -25,26 +27,24 @@ from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
 from batchmill.webhooks.post import Poster
 
-DRAIN_SECONDS = 6.0
-"""How long calls in flight may take to land once the process is asked to end."""
 
-
-async def run_worker(orders: Orders) -> None:
-    """Work until SIGTERM, then drain."""
+async def run_worker(orders: Orders, *, sends: bool = True) -> None:
+    """Work until SIGTERM, then drain. One that `sends` nothing only keeps house."""
     settings = orders.settings
     clock = SystemClock()
     budget = ByteBudget(settings.memory_budget)
+    blobs = open_blobs(settings)
     ledger = await open_ledger(settings)
     try:
         worker = Worker(
-            WORKER,
-            Stores(ledger, open_blobs(settings), lambda: open_ledger(settings)),
+            orders.worker,
+            Stores(ledger, blobs, lambda: open_ledger(settings)),
             [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
             settings.models,
             FORMATS,
             LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
             clock,
-            rules_of(settings),
+            rules_of(settings, blobs.group_seconds, sends=sends),
             released=budget.release,
             post=Poster(
                 Guard(settings.webhook_allow_hosts, SystemResolver()),
@@ -56,9 +56,10 @@ async def run_worker(orders: Orders) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        bell = socket.socket(fileno=orders.wake_fd)
-        bell.setblocking(False)
-        loop.add_reader(bell, _rung, bell, worker)
+        if orders.wake_fd is not None:
+            bell = socket.socket(fileno=orders.wake_fd)
+            bell.setblocking(False)
+            loop.add_reader(bell, _rung, bell, worker)
         await worker.run(stop)
     finally:
         await ledger.close_connections()
@@ -72,13 +73,15 @@ def _rung(bell: socket.socket, worker: Worker) -> None:
     worker.wake()
 
 
-def rules_of(settings: Settings) -> WorkerRules:
-    """The settings that concern a worker."""
+def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) -> WorkerRules:
+    """The settings that concern a worker, and how long its blob store lets outcomes gather."""
     return WorkerRules(
+        group=GroupRules(seconds=group_seconds),
         timing=Timing(settings.lease_time.total_seconds(), settings.beat.total_seconds()),
-        drain_seconds=DRAIN_SECONDS,
+        drain_seconds=flights_seconds(settings),
         low_disk_bytes=settings.low_disk,
         upload_retention_seconds=settings.keep_uploads.total_seconds(),
+        sends=sends,
     )
 
 

@@ -8,21 +8,19 @@ gets its name and its directory is synced (`publish`). A crash in between leaves
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchmill.blobs.disk import Disk
+from batchmill.blobs.naming import check_known, check_new
 from batchmill.clock import new_id
 from batchmill.errors import BlobMissing, BlobsUnavailable
 from batchmill.model import BlobName
 from batchmill.ports import Range
 
 EMPTY_DIRECTORY_SECONDS = 86_400.0
-_NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*", re.ASCII)
-_LEFTOVER = re.compile(r"((?!\.)[\w.-]+/)*(?!\.)[\w.-]+~[\w-]+", re.ASCII)
 _KNOWN_DIRECTORIES = 4096
 _NEARBY_BYTES = 64 * 1024
 WRITE_BYTES = 256 * 1024
@@ -48,15 +46,13 @@ class Files:
 
     def place(self, name: BlobName) -> Place:
         """Where a new blob goes. Raises `BlobsUnavailable` for a name that cannot be a blob's."""
-        if _NAME.fullmatch(name) is None:
-            raise BlobsUnavailable(f"{name!r} cannot be the name of a blob.", name=name)
+        check_new(name)
         final = self._root / name
         return Place(name, final, final.with_name(f"{final.name}~{new_id()}"))
 
     def path(self, name: BlobName) -> Path:
         """Where a blob or leftover is. Raises `BlobMissing` for a name that none can have."""
-        if _NAME.fullmatch(name) is None and _LEFTOVER.fullmatch(name) is None:
-            raise BlobMissing(f"{name!r} cannot be the name of a blob.", name=name)
+        check_known(name)
         return self._root / name
 
     def directory(self, below: str) -> Path:

@@ -21,10 +21,13 @@ T = TypeVar("T")
 
 PIECE_BYTES = 1024 * 1024
 THREADS = 8
+GROUP_SECONDS = 0.25
 
 
 class LocalBlobs:
     """Blobs below `root`, which is made if it does not exist. Files are for their owner alone."""
+
+    group_seconds = GROUP_SECONDS
 
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self._files = Files(root, disk or Disk())

@@ -1,4 +1,4 @@
-"""The command line: `batchmill serve`, `batchmill keys`, `batchmill version`."""
+"""The command line: `batchmill serve`, `worker`, `workers`, `keys` and `version`."""
 
 from __future__ import annotations
 

@@ -6,25 +6,18 @@ A key is printed once; only its hash is kept. A webhook secret is derived whenev
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from batchmill.app.datadir import ledger_path, make_layout
-from batchmill.app.stores import open_ledger
+from batchmill.cli.ledgers import Config, Data, with_ledger
 from batchmill.config import load
 from batchmill.errors import ConfigError, Problem
 from batchmill.model import DEFAULT_TENANT, ApiKey, KeyId, TenantId
-from batchmill.ports import Ledger
 from batchmill.webhooks.signing import tenant_secret
-
-T = TypeVar("T")
 
 PREFIX = "bm_"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,9 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Data = Annotated[Path | None, typer.Option(help="The data directory of `serve` (batchmill-data).")]
-Config = Annotated[Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")]
 
 
 @app.command()
@@ -50,7 +40,7 @@ def create(
 
     _require_tenant(tenant)
     key = new_key()
-    _with_ledger(
+    with_ledger(
         lambda ledger: ledger.create_key(TenantId(tenant), key_digest(key), key[-4:]),
         data,
         config,
@@ -62,7 +52,7 @@ def create(
 @app.command("list")
 def list_keys(data: Data = None, config: Config = None) -> None:
     """Show every key: its id, tenant, last characters, and whether it is revoked."""
-    for key in _with_ledger(lambda ledger: ledger.keys(), data, config):
+    for key in with_ledger(lambda ledger: ledger.keys(), data, config):
         typer.echo(_row(key))
 
 
@@ -73,7 +63,7 @@ def revoke(
     config: Config = None,
 ) -> None:
     """Refuse a key from now on."""
-    if not _with_ledger(lambda ledger: ledger.revoke_key(KeyId(id)), data, config):
+    if not with_ledger(lambda ledger: ledger.revoke_key(KeyId(id)), data, config):
         typer.echo(f"batchmill: there is no live key with id {id}", err=True)
         raise typer.Exit(1)
     typer.echo(f"revoked {id}")
@@ -108,28 +98,3 @@ def _row(key: ApiKey) -> str:
     made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     state = "live" if key.revoked_at is None else "revoked"
     return f"{key.id}  {key.tenant}  ...{key.hint}  made {made}  {state}"
-
-
-def _with_ledger(
-    step: Callable[[Ledger], Awaitable[T]],
-    data: Path | None,
-    config: Path | None,
-    *,
-    may_create: bool = False,
-) -> T:
-    """Do one thing with the ledger that the settings name."""
-    settings = load({"data": data, "config": config})
-    if may_create:
-        make_layout(settings.data)
-    elif not ledger_path(settings.data).exists():
-        message = f"{settings.data} holds no ledger yet"
-        raise ConfigError([Problem("data", message, str(settings.data))])
-
-    async def run() -> T:
-        ledger = await open_ledger(settings)
-        try:
-            return await step(ledger)
-        finally:
-            await ledger.close_connections()
-
-    return asyncio.run(run())

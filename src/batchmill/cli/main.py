@@ -14,6 +14,7 @@ import typer
 
 from batchmill import __version__
 from batchmill.cli import keys
+from batchmill.cli.workers import workers
 from batchmill.config import Role, load
 from batchmill.errors import BatchmillError, ConfigError
 
@@ -27,6 +28,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(keys.app, name="keys")
+app.command()(workers)
+
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPEC",
+        help="http(s)://host:port/v1, local[:model.gguf] or sim[:options]; may be repeated.",
+    ),
+]
 
 
 @app.command()
@@ -36,13 +46,7 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="Directory for everything kept (batchmill-data).")
     ] = None,
-    engine: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPEC",
-            help="http(s)://host:port/v1, local[:model.gguf] or sim[:options]; may be repeated.",
-        ),
-    ] = None,
+    engine: Engines = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")
     ] = None,
@@ -73,6 +77,28 @@ def serve(
     )
     configure_logs("serve")
     raise typer.Exit(run_all(settings, _say))
+
+
+@app.command()
+def worker(
+    data: Annotated[
+        Path | None, typer.Option(help="The data directory that it shares (batchmill-data).")
+    ] = None,
+    engine: Engines = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")
+    ] = None,
+) -> None:
+    """Run jobs without an API, until Ctrl-C or SIGTERM; any number side by side.
+
+    Reads the same settings as serve.
+    """
+    from batchmill.app.work import work  # noqa: PLC0415 - other commands start faster
+    from batchmill.telemetry import configure_logs  # noqa: PLC0415
+
+    settings = load({"data": data, "engines": engine, "config": config})
+    configure_logs("worker")
+    raise typer.Exit(work(settings, _say))
 
 
 def _say(line: str) -> None:

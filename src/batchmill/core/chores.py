@@ -103,6 +103,7 @@ class Chores:
         while names := await self.ledger.expire_assemblies():
             await self.blobs.delete_many(names)
         await self.ledger.prune_deliveries(now - DELIVERIES_KEPT_SECONDS)
+        await self.ledger.forget_workers()
         while names := await self.ledger.part_blobs_to_drop(BATCH):
             await self.blobs.delete_many(names)
             await self.ledger.dropped(names)

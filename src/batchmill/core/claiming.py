@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchmill.core.links import Link
+from batchmill.core.models import Catalogue
+from batchmill.core.pool import Pool
 from batchmill.core.work import OpenShard
 from batchmill.ports import Want
 
@@ -34,6 +37,15 @@ def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> lis
     ]
 
 
+def waiting_lines(pool: Pool, shards: Iterable[OpenShard], catalogue: Catalogue) -> Counter[str]:
+    """How many lines of each model wait here, those of shards that are still read included."""
+    waiting = pool.ready_lines()
+    for shard in shards:
+        if not shard.opened:
+            waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
+    return waiting
+
+
 def what_to_claim(
     shards: Sequence[OpenShard],
     room: Room,
@@ -41,10 +53,11 @@ def what_to_claim(
     low: bool,
     may_send: bool,
     serving: frozenset[str] | None,
+    servable: frozenset[str] | None = None,
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
-    have none of their lines here, so that a small job does not wait for a big one. None: nothing
-    at all."""
+    have none of their lines here, so that a small job does not wait for a big one, and shards whose
+    owner died. None: nothing at all."""
     running = [shard for shard in shards if shard.lease.stop is None]
     size = sum(shard.lease.shard.length for shard in running)
     fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
@@ -59,4 +72,5 @@ def what_to_claim(
         running=runs,
         settling=to_settle > 0,
         settle_limit=to_settle,
+        servable=servable,
     )

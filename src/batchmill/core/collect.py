@@ -37,10 +37,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
-    """When a group is written: that long after its first outcome, or at that size."""
+    """When a group is written: that long after its first outcome, or at that size. The first ones
+    of a worker wait `first_seconds` and double it each: one that lives shortly still commits, so
+    that its shards are not taken for what kills it."""
 
     seconds: float = 0.25
     size_bytes: int = 4 * 1024 * 1024
+    first_seconds: float = 0.25
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class Collector:
         self._released, self._storage, self._counted = released, storage, counted
         self._group: Group = {}
         self._group_bytes = 0
+        self._seconds = min(rules.first_seconds, rules.seconds)
         self._dirty = asyncio.Event()
         self._due = asyncio.Event()
         self.is_held_up = False
@@ -136,10 +140,11 @@ class Collector:
 
     async def _fill(self) -> None:
         try:
-            async with asyncio.timeout(self._rules.seconds):
+            async with asyncio.timeout(self._seconds):
                 await self._due.wait()
         except TimeoutError:
             pass
+        self._seconds = min(2 * self._seconds, self._rules.seconds)
 
     async def _write(self, group: Group) -> None:
         parts = {shard: _part(shard, mine) for shard, mine in group.items()}

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from batchmill.clock import Clock, jitter
-from batchmill.core.holdings import Held, Holdings
+from batchmill.core.holdings import Held, Holdings, claimed, give_back
 from batchmill.deliveries import Delivery, DeliveryLease, Post, Tried
 from batchmill.errors import LeaseLost, LedgerUnavailable
 from batchmill.model import Answer, Lease, Owner, TenantId, Verdict
@@ -73,29 +73,16 @@ class Courier:
                 await self._rest()
 
     async def _claim(self, owner: Owner) -> DeliveryLease | None:
-        """Claim the next due delivery, counted at once. Cancelled meanwhile, it gives back what
-        it was granted."""
-        claim = asyncio.ensure_future(
-            self._ledger.claim_delivery(
-                owner,
-                not_receivers=_full(self._receivers, TRIES_PER_RECEIVER),
-                not_tenants=_full(self._tenants, TRIES_PER_TENANT),
-            )
+        """Claim the next due delivery, counted at once."""
+        claim = self._ledger.claim_delivery(
+            owner,
+            not_receivers=_full(self._receivers, TRIES_PER_RECEIVER),
+            not_tenants=_full(self._tenants, TRIES_PER_TENANT),
         )
-        try:
-            claimed = await asyncio.shield(claim)
-        except LedgerUnavailable as error:
-            log.warning("claim_failed", error=str(error))
-            return None
-        except asyncio.CancelledError:
-            await asyncio.wait([claim])
-            granted = None if claim.exception() else claim.result()
-            if granted is not None:
-                await self._give_back(granted.lease)
-            raise
-        if claimed is not None:
-            self._count(claimed.delivery, 1)
-        return claimed
+        due = await claimed(claim, self._ledger, _lease_of)
+        if due is not None:
+            self._count(due.delivery, 1)
+        return due
 
     async def _rest(self) -> None:
         """Wait until it is woken, or a delivery that waits is due."""
@@ -121,7 +108,7 @@ class Courier:
                 await self._note(due, task)
         except asyncio.CancelledError:
             task.cancel()
-            await self._give_back(due.lease)
+            await give_back(due.lease, self._ledger)
             raise
         finally:
             self._holdings.drop(due.lease)
@@ -153,17 +140,15 @@ class Courier:
             error=noted.last_error,
         )
 
-    async def _give_back(self, lease: Lease) -> None:
-        try:
-            await self._ledger.release([lease])
-        except LedgerUnavailable as error:
-            log.warning("release_failed", kind=lease.kind, job=lease.job, error=str(error))
-
     def _count(self, delivery: Delivery, by: int) -> None:
         self._tries += by
         self._receivers[delivery.receiver] += by
         self._tenants[delivery.tenant] += by
         self._receivers, self._tenants = +self._receivers, +self._tenants
+
+
+def _lease_of(due: DeliveryLease) -> Lease:
+    return due.lease
 
 
 def _full(tries: Counter[T], limit: int) -> list[T]:

@@ -204,8 +204,10 @@ class Dispatcher:
             flight.abort()
 
     def _set_alarm(self, link: Link, now: float) -> None:
-        """Ring when the next delayed line or closed gate opens."""
-        moments = [m for m in (self.pool.wakes_at(), link.gate.opens_at(now)) if m is not None]
+        """Ring when the next delayed line or closed gate opens. A line whose time has come waits
+        for a gate that has no room now."""
+        known = (self.pool.wakes_at(), link.gate.opens_at(now))
+        moments = [moment for moment in known if moment is not None and moment > now]
         if not moments:
             return
         at = min(moments)

@@ -49,6 +49,8 @@ class Gate:
     answers: dict[Route, int] = field(default_factory=dict)
     alone: bool = False
     """A line runs alone: nothing else is admitted."""
+    closes_at: float = inf
+    """From then on it is outside its schedule, until this is set anew."""
 
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
@@ -62,7 +64,7 @@ class Gate:
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
-        if self.is_full or now < self.resume_at:
+        if self.is_full or not self.resume_at <= now < self.closes_at:
             return False
         return self.limits is None or self.limits.has_room(now)
 
@@ -145,6 +147,8 @@ class Gate:
 
     def blocked(self, route: Route, now: float) -> WaitingReason | None:
         """Why no line of that route can be sent now, if none can."""
+        if now >= self.closes_at:
+            return WaitingReason.OUTSIDE_SCHEDULE
         if _WHOLE in self.asides:
             return WaitingReason.ENGINE_DOWN
         if route in self.asides:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from batchmill.core.links import Link
 from batchmill.core.models import any_up
 from batchmill.core.pool import Pool
+from batchmill.core.waiting import gravest
 from batchmill.core.work import OpenShard
 from batchmill.fleet import JobGauge
 from batchmill.model import (
@@ -78,7 +79,7 @@ def _blocked(
         is_any_up = any_up(link.status for link in links)
         return WaitingReason.MODEL_NOT_SERVED if is_any_up else WaitingReason.ENGINE_DOWN
     if reasons and all(reason is not None for reason in reasons):
-        return reasons[0]
+        return gravest(reasons)
     if pool.delayed_lines()[job]:
         return WaitingReason.RETRYING
     return WaitingReason.QUEUED_BEHIND_JOBS if reasons else None

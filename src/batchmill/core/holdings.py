@@ -1,12 +1,23 @@
-"""What a worker holds: its leases, and how each one's runner hears what renew answered."""
+"""What a worker holds: its leases, and how each one's runner hears what renew answered. Here also
+is how a lease is taken and given back by tasks that may be cancelled at any moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
 
 from batchmill.core.work import OpenShard
+from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, JobId, Kind, Lease, Verdict
+from batchmill.ports import Ledger
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +71,31 @@ class Holdings:
 
     def _publish(self) -> None:
         self.leases = tuple(held.lease for held in self._held.values())
+
+
+async def claimed(
+    claim: Coroutine[Any, Any, T | None], ledger: Ledger, lease_of: Callable[[T], Lease]
+) -> T | None:
+    """What a claim was granted, None where there is nothing or the ledger is away. Cancelled
+    meanwhile, it gives back what it was granted: no row stays leased that nobody runs."""
+    task = asyncio.ensure_future(claim)
+    try:
+        return await asyncio.shield(task)
+    except LedgerUnavailable as error:
+        log.warning("claim_failed", error=str(error))
+        return None
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        granted = None if task.exception() else task.result()
+        if granted is not None:
+            await give_back(lease_of(granted), ledger)
+        raise
+
+
+async def give_back(lease: Lease, ledger: Ledger, *, after: float = 0.0) -> None:
+    """Release a chore or delivery, to be claimed again so many seconds later. Where the ledger is
+    away the lease is left to run out."""
+    try:
+        await ledger.release([lease], after=after)
+    except LedgerUnavailable as error:
+        log.warning("release_failed", kind=lease.kind, job=lease.job, error=str(error))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from batchmill.core.chores import Chores
-from batchmill.core.holdings import Held, Holdings
+from batchmill.core.holdings import Held, Holdings, claimed, give_back
 from batchmill.errors import BlobsUnavailable, LeaseLost, LedgerUnavailable
 from batchmill.model import Answer, Job, Kind, Lease, Owner, Verdict
 
@@ -37,27 +37,13 @@ class Housekeeper:
     async def run(self, owner: Owner) -> None:
         """Run the due chores for ever; cancelled, it gives back the one in hand."""
         while True:
-            claimed = await self._claim(owner)
-            if claimed is None:
+            ledger = self._chores.ledger
+            due = await claimed(ledger.claim_chore(owner, self._kinds), ledger, _lease_of)
+            if due is None:
                 await self._wake.wait()
                 self._wake.clear()
             else:
-                await self._do(*claimed)
-
-    async def _claim(self, owner: Owner) -> tuple[Lease, Job | None] | None:
-        """Claim the next due chore. Cancelled meanwhile, it gives back what it was granted."""
-        claim = asyncio.ensure_future(self._chores.ledger.claim_chore(owner, self._kinds))
-        try:
-            return await asyncio.shield(claim)
-        except LedgerUnavailable as error:
-            log.warning("claim_failed", error=str(error))
-            return None
-        except asyncio.CancelledError:
-            await asyncio.wait([claim])
-            claimed = None if claim.exception() else claim.result()
-            if claimed is not None:
-                await self._give_back(claimed[0], after=0.0)
-            raise
+                await self._do(*due)
 
     async def _do(self, lease: Lease, job: Job | None) -> None:
         task = asyncio.ensure_future(self._chores.run(lease, job))
@@ -72,7 +58,7 @@ class Housekeeper:
             await self._conclude(lease, task)
         except asyncio.CancelledError:
             task.cancel()
-            await self._give_back(lease, after=0.0)
+            await give_back(lease, self._chores.ledger)
             raise
         finally:
             self._holdings.drop(lease)
@@ -85,15 +71,13 @@ class Housekeeper:
             return
         log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
         if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
-            await self._give_back(lease, after=GIVEN_BACK_SECONDS)
+            await give_back(lease, self._chores.ledger, after=GIVEN_BACK_SECONDS)
             return
         try:
             await self._chores.ledger.strike(lease, f"{type(error).__name__}: {error}")
         except LedgerUnavailable as away:
             log.warning("strike_failed", kind=lease.kind, job=lease.job, error=str(away))
 
-    async def _give_back(self, lease: Lease, *, after: float) -> None:
-        try:
-            await self._chores.ledger.release([lease], after=after)
-        except LedgerUnavailable as error:
-            log.warning("release_failed", kind=lease.kind, job=lease.job, error=str(error))
+
+def _lease_of(due: tuple[Lease, Job | None]) -> Lease:
+    return due[0]

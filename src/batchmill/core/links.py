@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 import structlog
 
@@ -13,11 +14,14 @@ from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
+from batchmill.schedules import ALWAYS, is_open, next_change
 
 log = structlog.get_logger()
 
 PROBE_SECONDS = 5.0
 PROBE_DOWN_SECONDS = 1.0
+LOOK_SECONDS = 15.0
+"""The wall clock may be set: at the latest after so long a schedule is looked at again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +36,16 @@ class Link:
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
         return model in self.status.models or WILDCARD in self.status.models
+
+    def keep_hours(self, now: float, boot: float) -> float | None:
+        """Open or close the gate by the engine's schedule; when that changes next."""
+        opened, change = is_open(self.spec.schedule, now), next_change(self.spec.schedule, now)
+        if opened:
+            self.gate.closes_at = inf if change is None else boot + change - now
+        else:
+            self.gate.closes_at = 0.0
+        self.status = replace(self.status, is_open=opened, changes_at=change)
+        return change
 
     def seen(self, now: float, boot: float) -> EngineStatus:
         """Its status as of now: what the last probe said, and what calls met since."""
@@ -61,10 +75,10 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
         try:
             models = await link.transport.models()
         except EngineDown as error:
-            link.status = replace(before, state=EngineState.DOWN, reason=str(error))
+            link.status = replace(link.status, state=EngineState.DOWN, reason=str(error))
         else:
             link.status = replace(
-                before, state=EngineState.UP, reason="", models=models, seen_at=clock.wall()
+                link.status, state=EngineState.UP, reason="", models=models, seen_at=clock.wall()
             )
             link.gate.may_be_back()
         after = link.status
@@ -83,3 +97,19 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
             changed()
         up = after.state is EngineState.UP
         await clock.sleep(PROBE_SECONDS if up else PROBE_DOWN_SECONDS)
+
+
+async def follow_schedule(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
+    """Open and close an engine by its schedule for ever; returns where it is always open.
+    `changed` is called whenever it opens or closes."""
+    if link.spec.schedule == ALWAYS:
+        return
+    was_open = True
+    while True:
+        now = clock.wall()
+        change = link.keep_hours(now, clock.boot())
+        if link.status.is_open is not was_open:
+            was_open = link.status.is_open
+            log.info("engine_scheduled", engine=link.spec.name, is_open=was_open)
+            changed()
+        await clock.sleep(LOOK_SECONDS if change is None else min(LOOK_SECONDS, change - now))

@@ -32,8 +32,9 @@ class Catalogue:
         return self.aliases.get(WILDCARD, asked)
 
     def serving(self) -> frozenset[str] | None:
-        """Every name that an engine which is up serves, None where that is any name at all."""
-        served = {name for engine in self.engines if is_up(engine) for name in engine.models}
+        """Every name that an engine which may be used now serves, None where that is any name at
+        all."""
+        served = {name for engine in self.engines if is_usable(engine) for name in engine.models}
         if WILDCARD in served or self.aliases.get(WILDCARD) in served:
             return None
         return frozenset(
@@ -60,6 +61,11 @@ class Catalogue:
 def is_up(engine: EngineStatus) -> bool:
     """Whether it answered its last probe."""
     return engine.state is EngineState.UP
+
+
+def is_usable(engine: EngineStatus) -> bool:
+    """Whether it answered its last probe and is within its schedule."""
+    return is_up(engine) and engine.is_open
 
 
 def any_up(engines: Iterable[EngineStatus]) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchmill.core.models import Catalogue, any_up
-from batchmill.fleet import JobGauge, Worker
+from batchmill.core.waiting import gravest
+from batchmill.fleet import EngineStatus, JobGauge, Worker
 from batchmill.model import (
     STOPPED,
     TERMINAL,
@@ -18,12 +19,8 @@ from batchmill.model import (
     WaitingReason,
 )
 
-_GRAVEST_FIRST = (
-    WaitingReason.STORAGE_UNAVAILABLE,
-    WaitingReason.ENGINE_DOWN,
-    WaitingReason.MODEL_NOT_SERVED,
-    WaitingReason.RATE_LIMITED,
-)
+_WEAKER_THAN_QUOTA = frozenset({WaitingReason.QUEUED_BEHIND_JOBS, WaitingReason.RATE_LIMITED})
+"""What is told of a job that nobody runs, although an engine could: its quota says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,8 @@ class Progress:
     estimated_seconds_left: int | None
     last_progress_at: int | None
     waiting_reason: WaitingReason | None
+    opens_at: int | None
+    """When an engine that could go on opens, where the reason is `outside_schedule`."""
 
 
 def progress(
@@ -53,15 +52,20 @@ def progress(
     now: float,
     *,
     has_room: bool = True,
+    held_back: bool = False,
 ) -> Progress:
     """What can be said of the job at `now` (the ledger's wall time). Where the storage has no
-    room even a worker's beat may not be written, so that the asker says it: `has_room`."""
+    room even a worker's beat may not be written, so that the asker says it: `has_room`. So it is
+    with a job that its tenant's quota holds back."""
     ended = job.state in TERMINAL
     alive = () if ended else tuple(worker for worker in workers if worker.alive)
     gauges = tuple(w.beat.gauges[job.id] for w in alive if job.id in w.beat.gauges)
     left = 0 if ended else job.left
     rate = sum(gauge.lines_per_second for gauge in gauges)
     in_flight = min(left, sum(gauge.in_flight for gauge in gauges))
+    said = None if ended else _why(job, alive, gauges, in_flight, catalogue, has_room=has_room)
+    reason = WaitingReason.TENANT_QUOTA if held_back and said in _WEAKER_THAN_QUOTA else said
+    hours = _hours(job, catalogue)
     return Progress(
         done=job.succeeded,
         failed=job.failed,
@@ -71,16 +75,36 @@ def progress(
         lines_per_second=round(rate, 2),
         input_tokens=job.usage.input_tokens,
         output_tokens=job.usage.output_tokens,
-        estimated_seconds_left=_estimate(job, left, rate, now),
+        estimated_seconds_left=_estimate(job, left, rate, now, hours),
         last_progress_at=None if job.last_progress_at is None else int(job.last_progress_at),
-        waiting_reason=(
-            None if ended else _why(job, alive, gauges, in_flight, catalogue, has_room=has_room)
-        ),
+        waiting_reason=reason,
+        opens_at=hours.opens_at if reason is WaitingReason.OUTSIDE_SCHEDULE else None,
     )
 
 
-def _estimate(job: Job, left: int, rate: float, now: float) -> int | None:
-    """By the present rate; without one by the average since the start; never past the window."""
+@dataclass(frozen=True, slots=True)
+class _Hours:
+    """The schedules of the engines that could serve a job, taken together: whether one is open
+    and until when (None: for ever), else when the first one opens."""
+
+    is_open: bool
+    closes_at: float | None = None
+    opens_at: int | None = None
+
+
+def _hours(job: Job, catalogue: Catalogue) -> _Hours:
+    engines = _that_serve(job, catalogue)
+    changes = [e.changes_at for e in engines if e.is_open]
+    if not engines or changes:
+        known = [change for change in changes if change is not None]
+        return _Hours(True, max(known) if known and len(known) == len(changes) else None)
+    opening = [engine.changes_at for engine in engines if engine.changes_at is not None]
+    return _Hours(False, opens_at=int(min(opening)) if opening else None)
+
+
+def _estimate(job: Job, left: int, rate: float, now: float, hours: _Hours) -> int | None:
+    """By the present rate; without one by the average since the start; never past the window.
+    Nothing is known of work that goes on in another span of the engines' schedules."""
     if left == 0:
         return 0
     done = job.succeeded + job.failed
@@ -88,7 +112,10 @@ def _estimate(job: Job, left: int, rate: float, now: float) -> int | None:
         rate = done / (now - job.started_at)
     if rate <= 0.0 or job.state is JobState.VALIDATING:
         return None
-    return min(round(left / rate), max(0, round(job.deadline - now)))
+    seconds = left / rate
+    if not hours.is_open or (hours.closes_at is not None and now + seconds > hours.closes_at):
+        return None
+    return min(round(seconds), max(0, round(job.deadline - now)))
 
 
 def _why(
@@ -116,6 +143,8 @@ def _why(
         reason = WaitingReason.VALIDATING
     elif job.paused:
         reason = WaitingReason.PAUSED
+    elif not any(worker.beat.sends for worker in alive):
+        reason = WaitingReason.NO_WORKER
     elif gauges:
         reason = _why_held(gauges)
     else:
@@ -127,21 +156,28 @@ def _why_held(gauges: Sequence[JobGauge]) -> WaitingReason | None:
     """What the workers that hold its lines say."""
     blocked = {gauge.blocked for gauge in gauges}
     if None not in blocked:
-        return next((reason for reason in _GRAVEST_FIRST if reason in blocked), None) or next(
-            iter(blocked)
-        )
+        return gravest(blocked)
     return WaitingReason.RETRYING if any(gauge.retrying for gauge in gauges) else None
 
 
 def _why_engines(job: Job, catalogue: Catalogue) -> WaitingReason | None:
     """What the engines' last known states say of a job that no worker holds."""
-    if not any_up(catalogue.engines):
-        return WaitingReason.ENGINE_DOWN
-    if job.model is None:
-        return None
-    serving = catalogue.engines_for(job.model)
+    serving = _that_serve(job, catalogue)
     if not serving:
-        return WaitingReason.MODEL_NOT_SERVED
-    if not any_up(serving):
+        is_any_up = any_up(catalogue.engines)
+        return WaitingReason.MODEL_NOT_SERVED if is_any_up else WaitingReason.ENGINE_DOWN
+    within = [engine for engine in serving if engine.is_open]
+    if not within:
+        return WaitingReason.OUTSIDE_SCHEDULE
+    if not any_up(within):
         return WaitingReason.ENGINE_DOWN
-    return WaitingReason.RATE_LIMITED if all(engine.limited for engine in serving) else None
+    return WaitingReason.RATE_LIMITED if all(engine.limited for engine in within) else None
+
+
+def _that_serve(job: Job, catalogue: Catalogue) -> tuple[EngineStatus, ...]:
+    """The engines that could go on with the job. Any may, where its model is not known, and one
+    that was never seen may serve it, where no other does."""
+    if job.model is None:
+        return catalogue.engines
+    unseen = tuple(engine for engine in catalogue.engines if engine.seen_at == 0.0)
+    return catalogue.engines_for(job.model) or unseen

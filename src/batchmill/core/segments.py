@@ -1,14 +1,18 @@
 """From the parts of a shard to its segments: the same result lines, in line order.
 
-Bytes are copied from part to segment about 1 MB at a time, so that a shard of large replies
-needs no more memory than one of small ones.
+Bytes are copied from part to segment about 4 MB at a time, the next ones read while the last are
+written, so that a shard of large replies needs no more memory than one of small ones. Lines that
+were answered at about the same time lie together in a part: a run of 4 MB is read by few requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from functools import partial
 from operator import itemgetter
 
+from batchmill.ahead import ahead
 from batchmill.core.names import segment_name
 from batchmill.core.reading import custom_ids, read_shard
 from batchmill.core.work import OpenShard
@@ -17,7 +21,8 @@ from batchmill.model import Fate, Outcome, Part, Segment, Stream
 from batchmill.ports import Blobs, Formats, Range
 
 COPY_BYTES = 1024 * 1024
-
+RUN_BYTES = 4 * COPY_BYTES
+AHEAD_BYTES = 2 * RUN_BYTES
 
 Piece = tuple[int, Range]
 """A line of a segment, by its number in the shard, and where it comes from."""
@@ -32,6 +37,11 @@ async def write_segments(shard: OpenShard, blobs: Blobs, formats: Formats) -> li
         if pieces:
             segments.append(await _write(shard, stream, pieces, blobs, formats))
     return segments
+
+
+def is_large(shard: OpenShard) -> bool:
+    """Whether writing its segments takes as much memory as it ever does."""
+    return sum(part.size_bytes for part in shard.parts) > RUN_BYTES
 
 
 def pieces_of(parts: list[Part], stream: Stream) -> list[Piece]:
@@ -80,13 +90,26 @@ async def _copied(
     shard: OpenShard, pieces: list[Piece], blobs: Blobs, formats: Formats
 ) -> AsyncIterator[bytes]:
     ids: list[bytes] = []
-    for batch in batches(pieces):
-        try:
-            yield b"".join(await blobs.read_ranges([source for _, source in batch]))
-        except BlobMissing:
+    steps = (
+        (sum(source.length for _, source in batch), partial(_read, batch, blobs))
+        for batch in batches(pieces, RUN_BYTES)
+    )
+    async with aclosing(ahead(steps, AHEAD_BYTES)) as copies:
+        async for batch, data in copies:
+            if data is not None:
+                yield data
+                continue
             ids = ids or await _custom_ids(shard, blobs)
             for piece in batch:
                 yield await _copied_or_lost(shard, piece, ids[piece[0]], blobs, formats)
+
+
+async def _read(batch: list[Piece], blobs: Blobs) -> tuple[list[Piece], bytes | None]:
+    """The lines of a run, and their bytes unless some of them are no longer there."""
+    try:
+        return batch, b"".join(await blobs.read_ranges([source for _, source in batch]))
+    except BlobMissing:
+        return batch, None
 
 
 async def _copied_or_lost(

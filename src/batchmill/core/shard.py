@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import structlog
@@ -25,7 +26,7 @@ from batchmill.core.lines import Span, model_of, spans
 from batchmill.core.models import Catalogue
 from batchmill.core.order import ShardOrder
 from batchmill.core.reading import custom_ids, read_shard
-from batchmill.core.segments import write_segments
+from batchmill.core.segments import is_large, write_segments
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import BlobMissing, BlobsUnavailable, LedgerUnavailable
 from batchmill.model import (
@@ -43,6 +44,8 @@ log = structlog.get_logger()
 
 GRACE_SECONDS = 0.4
 """How long a stopped job's flights may still land before they are aborted."""
+
+LARGE_CLOSINGS_AT_ONCE = 2
 
 _REASONS = {
     Ending.EXPIRED: (
@@ -73,6 +76,10 @@ class Bench:
     collector: Collector
     formats: Formats
     clock: Clock
+    closing: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(LARGE_CLOSINGS_AT_ONCE)
+    )
+    """Held while a large shard's segments are written."""
 
 
 async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> None:
@@ -234,7 +241,8 @@ async def _close(shard: OpenShard, bench: Bench) -> None:
     """Write the segments and publish them."""
 
     async def close() -> None:
-        segments = await write_segments(shard, bench.blobs, bench.formats)
+        async with bench.closing if is_large(shard) else nullcontext():
+            segments = await write_segments(shard, bench.blobs, bench.formats)
         if not await bench.ledger.close(shard.lease.lease, segments):
             shard.tell(Answer(Verdict.GONE))
 

@@ -18,7 +18,8 @@ from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
-from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, what_to_claim
+from batchmill.core.claiming import LOW_WINDOWS, Room, run_low, waiting_lines, what_to_claim
+from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
@@ -26,8 +27,8 @@ from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
-from batchmill.core.links import Link, link, watch
-from batchmill.core.models import Catalogue, is_up
+from batchmill.core.links import Link, follow_schedule, link, watch
+from batchmill.core.models import Catalogue, is_usable
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
@@ -37,20 +38,8 @@ from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
-from batchmill.grants import Asks
-from batchmill.model import (
-    Answer,
-    Kind,
-    Lease,
-    Verdict,
-)
-from batchmill.ports import (
-    Blobs,
-    Formats,
-    Ledger,
-    Renewal,
-    Want,
-)
+from batchmill.model import Answer, Kind, Lease, Verdict
+from batchmill.ports import Blobs, Formats, Ledger, Renewal, Want
 
 log = structlog.get_logger()
 
@@ -72,6 +61,8 @@ class WorkerRules:
     drain_seconds: float = 8.0
     low_disk_bytes: int = 256 * 1024 * 1024
     upload_retention_seconds: float = 30 * 86_400.0
+    sends: bool = True
+    """False for one without engines that keeps house beside an API process: its beat says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +121,7 @@ class Worker:
         self._finalizer = self._housekeepers[0]
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
-        self._stopping = False
+        self._stopping, self._since = False, clock.wall()
         self._may_have_work = frozenset(self._links)
         """The engines for which there may be work that is not claimed."""
         self._heart: Heart | None = None
@@ -155,9 +146,15 @@ class Worker:
             await self._serve(stop)
         finally:
             await self._heart.stop()
+            await self._leave()
             for each in self._links:
                 await each.transport.close()
-        await self._release_shares()
+
+    async def _leave(self) -> None:
+        try:
+            await self._stores.ledger.leave(self._owner)
+        except LedgerUnavailable as error:
+            log.warning("leave_failed", error=str(error))
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -173,7 +170,12 @@ class Worker:
                     self._collector.run(),
                     self._dispatcher.run(),
                     self._watch_self(),
-                    *(watch(each, self._clock, self._engine_changed) for each in self._links),
+                    self._watch_storage(),
+                    *(
+                        keep(each, self._clock, self._engine_changed)
+                        for each in self._links
+                        for keep in (follow_schedule, watch)
+                    ),
                 )
             ]
             async with asyncio.TaskGroup() as runs:
@@ -189,6 +191,7 @@ class Worker:
     async def _drain(self, chores: Sequence[asyncio.Task[None]]) -> None:
         self._stopping = True
         self._claim_wake.set()
+        self._tell_at_once()
         for task in chores:
             task.cancel()
         shards = self._holdings.shards()
@@ -213,14 +216,6 @@ class Worker:
             except LedgerUnavailable as error:
                 log.warning("release_failed", error=str(error))
 
-    async def _release_shares(self) -> None:
-        """Nothing is in flight any more: others need not wait for the lease time."""
-        try:
-            if self._shares.are_limited:
-                await self._stores.ledger.release_grants(self._owner)
-        except LedgerUnavailable as error:
-            log.warning("release_failed", error=str(error))
-
     # ---- what it is told
 
     def _may_send(self, now: float) -> bool:
@@ -241,18 +236,18 @@ class Worker:
         if renewal.work:
             self._look()
 
-    def _ask_again(self) -> None:
-        """Tell the ledger now what has changed, and hear what follows."""
-        self._take_stock()
-        if self._heart is not None:
-            self._heart.nudge()
-
     def _storage_changed(self) -> None:
         self._dispatcher.ring()
         self._look()
 
+    def _tell_at_once(self) -> None:
+        """Beat now, with what there is to say now."""
+        self._take_stock()
+        if self._heart is not None:
+            self._heart.nudge()
+
     def _engine_changed(self) -> None:
-        self._ask_again()
+        self._tell_at_once()
         self._dispatcher.ring()
         self._look()
 
@@ -298,7 +293,7 @@ class Worker:
             self._holdings.hold(Held(lease.lease, shard.tell, shard))
             runs.create_task(self._run_shard(shard))
         if leases and self._shares.are_limited:
-            self._ask_again()
+            self._tell_at_once()
         if not leases:
             self._may_have_work -= low
         return bool(leases or low)
@@ -313,12 +308,13 @@ class Worker:
             low=bool(low),
             may_send=self._may_send(self._clock.boot()),
             serving=served.serving(),
+            servable=self._catalogue().serving(),
         )
 
     def _low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
         is sent, hence the cheap question first."""
-        up = [each for each in self._may_have_work if is_up(each.status)]
+        up = [each for each in self._may_have_work if is_usable(each.status)]
         if not up:
             return frozenset()
         if not run_low(up, self._pool.ready_lines(), self._window):
@@ -326,13 +322,7 @@ class Worker:
         return frozenset(run_low(up, self._waiting_lines(), self._window))
 
     def _waiting_lines(self) -> Counter[str]:
-        """How many lines of each model wait here, those of shards that are still read included."""
-        waiting = self._pool.ready_lines()
-        catalogue = self._catalogue()
-        for shard in self._holdings.shards():
-            if not shard.opened:
-                waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
-        return waiting
+        return waiting_lines(self._pool, self._holdings.shards(), self._catalogue())
 
     def _when_low(self) -> None:
         if not self._claim_wake.is_set() and self._low():
@@ -362,7 +352,7 @@ class Worker:
     # ---- itself
 
     async def _watch_self(self) -> None:
-        """Once a beat: room on the disk, the fence, and the gauges for the next beat."""
+        """Once a beat: the fence, and the gauges for the next beat."""
         seconds = self._rules.timing.beat_seconds
         while True:
             if (
@@ -371,24 +361,32 @@ class Worker:
                 and self._holdings.leases
             ):
                 log.error("self_fenced", leases=self._holdings.tell_all_gone())
-            await self._storeroom.measure(is_held_up=self._collector.is_held_up)
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)
 
+    async def _watch_storage(self) -> None:
+        """Once a beat: room for answers. Apart from the fence, since a store that is away may
+        take its time to say so."""
+        while True:
+            await self._storeroom.measure(is_held_up=self._collector.is_held_up)
+            await self._clock.sleep(self._rules.timing.beat_seconds)
+
     def _take_stock(self) -> None:
-        """Compose what the next beat says."""
+        """Compose what the next beat says, and let go of what only engines that are closed for
+        now could answer."""
         shards = self._holdings.shards()
+        for shard in out_of_hours(shards, self._pool, self._links, self._catalogue().serving()):
+            shard.tell(Answer(Verdict.PAUSE))
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
-            self._asks(boot),
+            asks=self._shares.asks({} if self._stopping else self._waiting_lines(), boot),
+            since=self._since,
+            shards=len(shards),
+            draining=self._stopping,
+            sends=self._rules.sends,
         )
-
-    def _asks(self, boot: float) -> Asks:
-        if not self._shares.are_limited:
-            return Asks()
-        return self._shares.asks({} if self._stopping else self._waiting_lines(), boot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 
 from pydantic import BaseModel, Field
@@ -13,9 +14,13 @@ from batchmill.fleet import Worker
 from batchmill.model import (
     TERMINAL,
     Job,
+    JobId,
+    JobState,
     WaitingReason,
 )
 from batchmill.web.services import Services
+
+_LINED_UP = frozenset({JobState.QUEUED, JobState.RUNNING})
 
 
 class ProgressObject(BaseModel):
@@ -32,6 +37,9 @@ class ProgressObject(BaseModel):
     estimated_seconds_left: int | None
     last_progress_at: int | None
     waiting_reason: WaitingReason | None
+    opens_at: int | None = Field(
+        description="When an engine opens, where the job waits for its schedule"
+    )
 
 
 class Watch:
@@ -44,11 +52,13 @@ class Watch:
         now: float,
         *,
         has_room: bool = True,
+        held_back: Collection[JobId] = (),
     ) -> None:
         self._workers = workers
         self._catalogue = catalogue
         self._now = now
         self._has_room = has_room
+        self._held_back = held_back
 
     @classmethod
     async def over(cls, services: Services, *jobs: Job) -> Watch:
@@ -56,16 +66,26 @@ class Watch:
         if all(job.state in TERMINAL for job in jobs):
             return FINISHED
         ledger = services.ledger
+        tenants = {job.tenant for job in jobs if job.state in _LINED_UP}
+        quotas = [await ledger.quota(tenant) for tenant in tenants]
         return cls(
             await ledger.workers(),
             await services.catalogue(),
             await ledger.now(),
             has_room=await has_room(services.blobs, services.rules.low_disk_bytes),
+            held_back=frozenset[JobId]().union(*(each.held_back for each in quotas)),
         )
 
     def progress_of(self, job: Job) -> ProgressObject:
         """That job's progress as of now."""
-        said = progress(job, self._workers, self._catalogue, self._now, has_room=self._has_room)
+        said = progress(
+            job,
+            self._workers,
+            self._catalogue,
+            self._now,
+            has_room=self._has_room,
+            held_back=job.id in self._held_back,
+        )
         return ProgressObject(**asdict(said))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchmill.ledger.admission import OPEN_LINES, held_back
 from batchmill.ledger.endings import may_become
 from batchmill.ledger.leases import (
     CLAIMABLE_STATES,
@@ -68,6 +69,8 @@ _CLAIMABLE_JOBS = sa.select(
     job.c.ending,
     job.c.model,
     job.c.paused,
+    job.c.let_in,
+    OPEN_LINES,
     job.c.stopped_tick,
     job.c.stopped_boot,
     HAS_OPEN.label("has_open"),
@@ -112,12 +115,14 @@ class _Load:
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """A job that may give shards: to run, or to settle where `stop` is set. `revocable` says
-    that leases from before the stop may be taken away, `abandoned` that some lease may."""
+    that leases from before the stop may be taken away, `abandoned` that some lease may, `fresh`
+    that some that nobody holds may be given."""
 
     candidate: Candidate
     stop: Ending | None
     revocable: bool
     abandoned: bool
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,9 @@ def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
     rows = tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))
     running = {each: row.leased - row.over for each, row in leased.items()}
     load = _Load(running, _by_tenant(rows, running))
-    turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
+    barred = held_back(tx, rows, lambda row: _lines_up(row, want))
+    mine = [row for row in rows if row.id not in barred]
+    turns = [turn for row in mine if (turn := _turn(tx, row, leased.get(row.id), want))]
     settle = [turn for turn in turns if turn.stop is not None]
     run = [turn for turn in turns if turn.stop is None]
     taken = _deal(tx, settle, load, max(want.limit, want.settle_limit))
@@ -203,16 +210,24 @@ def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | 
         return None
     revocable = stopped and _stop_is_old(tx, row)
     abandoned = leased is not None and (leased.over or (revocable and leased.unaware))
-    if not (row.has_open or abandoned):
+    fresh = row.has_open and (stopped or row.id not in want.not_jobs)
+    if not (fresh or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
     stop = Ending(row.ending) if stopped else None
-    return _Turn(candidate, stop, revocable, bool(abandoned))
+    return _Turn(candidate, stop, revocable, bool(abandoned), fresh)
+
+
+def _lines_up(row: Row, want: Want) -> bool:
+    """The job waits for its tenant's quota, and nothing else keeps it from running here."""
+    servable = want.servable
+    is_served = servable is None or row.model is None or row.model in servable
+    return not row.paused and row.has_open and is_served
 
 
 def _suits(row: Row, want: Want) -> bool:
     """The job may run, and on this worker."""
-    if row.paused or row.id in want.not_jobs:
+    if row.paused:
         return False
     return want.serving is None or row.model is None or row.model in want.serving
 
@@ -230,7 +245,7 @@ def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list
     if turn.abandoned:
         abandoned = _REVOCABLE if turn.revocable else _ABANDONED
         rows += tx.all(abandoned, {**asked, "number": number})
-    if len(rows) < number:
+    if turn.fresh and len(rows) < number:
         rows += tx.all(_FRESH, {**asked, "number": number - len(rows)})
     return rows
 
@@ -249,9 +264,11 @@ def _leases(tx: Transaction, owner: Owner, grants: Sequence[_Grant]) -> tuple[Sh
 
 
 def _started(tx: Transaction, ids: set[JobId]) -> dict[JobId, Job]:
-    """The jobs, those that were queued now running."""
-    mine = sa.update(job).where(job.c.id.in_(ids), may_become(JobState.RUNNING))
-    tx.run(mine.values(state=JobState.RUNNING.value, started_at=tx.at.wall))
+    """The jobs, those that were queued now running, and let in."""
+    outside = sa.and_(job.c.state == JobState.RUNNING.value, job.c.let_in.is_(sa.false()))
+    mine = sa.update(job).where(job.c.id.in_(ids), sa.or_(may_become(JobState.RUNNING), outside))
+    since = sa.func.coalesce(job.c.started_at, tx.at.wall)
+    tx.run(mine.values(state=JobState.RUNNING.value, started_at=since, let_in=True))
     return {row.id: to_job(row) for row in tx.all(sa.select(job).where(job.c.id.in_(ids)))}
 
 

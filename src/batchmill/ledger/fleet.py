@@ -24,7 +24,7 @@ def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) ->
     """Make a worker known, and forget those not seen for a day."""
     if "/" in id or "/" in incarnation:
         raise ValueError("a worker's id and incarnation hold no slash")
-    _forget(tx)
+    forget(tx)
     row = _worker_values(tx, id, incarnation, Beat()) | {"host": host, "pid": pid}
     tx.run(tx.database.upsert(worker, ["id"]), row)
     return Owner(f"{id}/{incarnation}")
@@ -57,6 +57,15 @@ def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
         values["alone_deaths"] = shard.c.alone_deaths + alone
     its = sa.and_(shard.c.owner > f"{id}/", shard.c.owner < f"{id}0")
     return tx.run(sa.update(shard).where(IS_LEASED, its).values(values))
+
+
+def leave(tx: Transaction, owner: Owner) -> None:
+    """Let this life of a worker count as over: its last beat belongs to no present boot. It has
+    nothing in flight, so that its shares are free."""
+    grants.release(tx, owner)
+    name, _, incarnation = owner.partition("/")
+    mine = sa.update(worker).where(worker.c.id == name, worker.c.incarnation == incarnation)
+    tx.run(mine.values(beat_boot=""))
 
 
 def workers(tx: Transaction) -> tuple[Worker, ...]:
@@ -110,7 +119,7 @@ def _record_engines(tx: Transaction, id: str, beat: Beat) -> None:
     tx.run(gone)
 
 
-def _forget(tx: Transaction) -> None:
+def forget(tx: Transaction) -> None:
     """Drop workers, and what they saw, that have not beaten for a day."""
     old = worker.c.beat_at < tx.at.wall - REMEMBERED_SECONDS
     ids = sa.select(worker.c.id).where(old)

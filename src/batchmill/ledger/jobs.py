@@ -100,9 +100,12 @@ def hide(tx: Transaction, tenant: TenantId, id: JobId) -> bool:
 
 
 def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) -> Job | None:
-    """Pause or resume a job that is queued or running; the job as it then is."""
-    mine = sa.update(job).where(job.c.id == id, *_seen_by(tenant), job.c.state.in_(_PAUSABLE))
-    tx.run(mine.values(paused=paused))
+    """Pause or resume a job that is queued or running; the job as it then is. A paused one makes
+    room in its tenant's quota, and lines up again when it is resumed."""
+    mine = sa.update(job).where(
+        job.c.id == id, *_seen_by(tenant), job.c.state.in_(_PAUSABLE), job.c.paused != paused
+    )
+    tx.run(mine.values(paused=paused, let_in=False))
     return find(tx, tenant, id)
 
 

@@ -103,11 +103,31 @@ HAS_OPEN = sa.exists().where(shard.c.job_id == job.c.id, IS_RUN, IS_OPEN, IS_CLA
 """The job has an open run shard that may be claimed; looks at one shard per job."""
 
 _RUNS = sa.or_(job.c.paused.is_(sa.false()), job.c.state.in_(STOPPED_STATES))
+_IS_REVOCABLE = (
+    sa.select(sa.literal(1))
+    .select_from(shard)
+    .join(job, job.c.id == shard.c.job_id)
+    .where(
+        IS_LEASED,
+        IS_RUN,
+        shard.c.settling.is_(sa.false()),
+        shard.c.owner != sa.bindparam("owner"),
+        job.c.state.in_(STOPPED_STATES),
+        sa.or_(
+            job.c.stopped_boot != sa.bindparam("now_boot"),
+            job.c.stopped_tick <= sa.bindparam("two_beats_ago"),
+        ),
+    )
+    .exists()
+)
+"""Another owner has had two beats to close a shard of a stopped job, and has not."""
+
 _HAS_WORK = sa.select(
     sa.or_(
         sa.exists().where(job.c.state.in_(CLAIMABLE_STATES), _RUNS, HAS_OPEN),
         sa.exists().where(IS_LEASED, HAS_RUN_OUT),
         sa.exists().where(IS_OPEN, IS_CHORE, IS_DUE),
+        _IS_REVOCABLE,
     )
 )
 """Something is there to be claimed, by whoever can serve it."""
@@ -174,8 +194,14 @@ def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> R
     clock = {"until": until, "boot": tx.at.boot}
     tx.each(_RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
-    work = bool(tx.value(_HAS_WORK, clock_of(tx.at)))
+    work = _has_work(tx, owner)
     return Renewal(answers, tx.at.wall, work, grants.renew(tx, owner, beat.asks))
+
+
+def _has_work(tx: Transaction, owner: Owner) -> bool:
+    two_beats_ago = tx.at.tick - 2 * tx.rules.timing.beat_seconds
+    asked = {"owner": owner, "two_beats_ago": two_beats_ago, **clock_of(tx.at)}
+    return bool(tx.value(_HAS_WORK, asked))
 
 
 def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:

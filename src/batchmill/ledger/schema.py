@@ -148,6 +148,7 @@ job = sa.Table(
     sa.Column("failures", sa.Text, nullable=False, server_default="{}"),
     _maybe("retry_of", sa.Text),
     _maybe("retried_by", sa.Text),
+    _flag("let_in"),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),
@@ -155,6 +156,7 @@ job = sa.Table(
     sqlite_autoincrement=True,
 )
 """`sequence` numbers the job's parts as they are published. `stopped_*` is when it stopped.
+`let_in`: its open lines count against its tenant's quota, while it is queued or running.
 `failures` is a `FailureTally`; `retry_of` is a retry's parent, `retried_by` the newest child."""
 
 retry = sa.Table(

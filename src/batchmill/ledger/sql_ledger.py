@@ -18,6 +18,7 @@ from batchmill.deliveries import (
 )
 from batchmill.fleet import Beat, EngineStatus, Timing, Worker
 from batchmill.ledger import (
+    admission,
     assemblies,
     children,
     chores,
@@ -26,7 +27,6 @@ from batchmill.ledger import (
     endings,
     files,
     fleet,
-    grants,
     jobs,
     keys,
     leases,
@@ -64,6 +64,7 @@ from batchmill.ports import (
     Want,
 )
 from batchmill.queries import FileQuery, JobQuery, Page
+from batchmill.quotas import Quotas, TenantQuota
 from batchmill.results import Choice, Kept, KeptShard, PublishedPart, ShardResults
 
 THIRTY_DAYS = 30 * 86_400.0
@@ -88,15 +89,18 @@ class SqlLedger:
         timing: Timing | None = None,
         result_retention_seconds: float = THIRTY_DAYS,
         webhooks: Sequence[WebhookEndpoint] = (),
+        quotas: Quotas | None = None,
     ) -> SqlLedger:
         """Open a database by path or URL, made or brought up to date if needed.
 
         `result_retention_seconds` 0 keeps result files for ever; `webhooks` are told of every
-        job's end. Raises `ConfigError` where this database can never work (a newer version, a
+        job's end; `quotas` must be the same for all that share the database.
+
+        Raises `ConfigError` where this database can never work (a newer version, a
         network file system, an unknown kind) and `LedgerUnavailable` where it cannot be used now.
         """
         opened = await open_database(database)
-        rules = Rules(timing or Timing(), result_retention_seconds, webhooks)
+        rules = Rules(timing or Timing(), result_retention_seconds, webhooks, quotas or Quotas())
         return cls(Store(opened, clock, rules))
 
     async def close_connections(self) -> None:
@@ -170,6 +174,9 @@ class SqlLedger:
 
     async def delete_job(self, tenant: TenantId, job: JobId) -> bool:
         return await self._store.write(lambda tx: jobs.hide(tx, tenant, job))
+
+    async def quota(self, tenant: TenantId) -> TenantQuota:
+        return await self._store.read(lambda tx: admission.quota_of(tx, tenant))
 
     async def expire_jobs(self) -> int:
         return await self._store.write(endings.expire)
@@ -311,8 +318,11 @@ class SqlLedger:
     async def release_worker(self, worker: str, *, struck: bool) -> int:
         return await self._store.write(lambda tx: fleet.release_worker(tx, worker, struck=struck))
 
-    async def release_grants(self, owner: Owner) -> None:
-        await self._store.write(lambda tx: grants.release(tx, owner))
+    async def leave(self, owner: Owner) -> None:
+        await self._store.write(lambda tx: fleet.leave(tx, owner))
+
+    async def forget_workers(self) -> None:
+        await self._store.write(fleet.forget)
 
     async def workers(self) -> tuple[Worker, ...]:
         return await self._store.read(fleet.workers)

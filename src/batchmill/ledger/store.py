@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from batchmill.clock import Clock, jitter
 from batchmill.deliveries import WebhookEndpoint
 from batchmill.errors import LedgerUnavailable, StateConflict
 from batchmill.fleet import Timing
+from batchmill.quotas import Quotas
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Rules:
     result_retention_seconds: float
     webhooks: Sequence[WebhookEndpoint] = ()
     """Receivers of the events of jobs that end, besides those that the jobs name."""
+    quotas: Quotas = field(default_factory=Quotas)
 
 
 class Database(Protocol):

@@ -21,7 +21,7 @@ from batchmill.web.errors import answer_errors
 from batchmill.web.services import ApiRules, KeyMode, Services
 from batchmill.webhooks.guard import Guard
 
-__all__ = ["ApiRules", "KeyMode", "create_api"]
+__all__ = ["ApiRules", "KeyMode", "begin_draining", "create_api"]
 
 
 def create_api(
@@ -53,7 +53,14 @@ def create_api(
     app.state.services = services
     app.state.keys = KeyRing(ledger, clock)
     app.state.probe = health.StorageProbe()
+    app.state.draining = False
     answer_errors(app)
     for router in (*routers, health.router, docs.router):
         app.include_router(router)
     return app
+
+
+def begin_draining(app: FastAPI) -> None:
+    """From now on `/readyz` says that requests should go to another process; those that come here
+    all the same are answered."""
+    app.state.draining = True

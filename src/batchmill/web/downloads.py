@@ -6,19 +6,23 @@ Streamed as stored, never compressed, with ranges; nothing is held whole.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from batchmill.ahead import ahead
 from batchmill.errors import BlobMissing
 from batchmill.model import File
 from batchmill.ports import Blobs, Ledger, Range
 from batchmill.web.errors import error_reply
 from batchmill.web.services import Services
 
+PIECE_BYTES = 1024 * 1024
+AHEAD_BYTES = 3 * PIECE_BYTES
 _BYTES = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]")
 
@@ -34,11 +38,21 @@ async def pieces_of(ledger: Ledger, file: File) -> tuple[Range, ...]:
 
 
 async def stream(blobs: Blobs, pieces: Sequence[Range]) -> AsyncGenerator[bytes, None]:
-    """The bytes of the pieces, one after the other."""
-    for piece in pieces:
-        if piece.length:
-            async for chunk in blobs.read(piece.blob, piece.offset, piece.length):
-                yield chunk
+    """The bytes of the pieces, one after the other, the next ones read while one is sent."""
+    steps = (
+        (run.length, partial(blobs.read_ranges, [run]))
+        for piece in pieces
+        for run in _runs(piece, PIECE_BYTES)
+    )
+    async with aclosing(ahead(steps, AHEAD_BYTES)) as chunks:
+        async for [chunk] in chunks:
+            yield chunk
+
+
+def _runs(piece: Range, limit_bytes: int) -> Iterator[Range]:
+    """The piece in runs of at most that many bytes."""
+    for at in range(0, piece.length, limit_bytes):
+        yield Range(piece.blob, piece.offset + at, min(limit_bytes, piece.length - at))
 
 
 async def begun(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

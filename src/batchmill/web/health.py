@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from batchmill.assembly import MAX_PIECE_BYTES, MAX_PIECES
 from batchmill.core.submit import MAX_PRIORITY, MAX_WINDOW_SECONDS, MIN_WINDOW_SECONDS
 from batchmill.errors import BatchmillError
 from batchmill.model import BlobName
-from batchmill.web.auth import NeedsKey
+from batchmill.web.auth import CallerOf, NeedsKey
 from batchmill.web.errors import error_responses
 from batchmill.web.replies import json_reply
 from batchmill.web.services import Services, Wired
@@ -32,7 +32,7 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """What is well, and what is not and why."""
 
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "not_ready", "draining"]
     ledger: str
     storage: str
 
@@ -61,6 +61,8 @@ class LimitsObject(BaseModel):
     timeout_hours: Bounds = Bounds(min=1, max=168)
     window_seconds: Bounds = Bounds(min=MIN_WINDOW_SECONDS, max=MAX_WINDOW_SECONDS)
     priority: Bounds = Bounds(min=-MAX_PRIORITY, max=MAX_PRIORITY)
+    max_pending_lines: int = Field(description="Of the asking tenant's jobs; 0: any number")
+    pending_lines: int = Field(description="Lines of its jobs that are pending now")
     keep_uploads_seconds: int
     keep_results_seconds: int
     endpoints: list[str]
@@ -101,14 +103,17 @@ async def healthz() -> Response:
     "/readyz", response_model=Readiness, responses={503: {"model": Readiness}, **_BAD_ADDRESS}
 )
 async def readyz(request: Request, services: Wired) -> Response:
-    """Whether the ledger answers and the storage can be written."""
+    """Whether requests should come here: the ledger answers, the storage can be written, and this
+    process was not asked to end."""
     probe: StorageProbe = request.app.state.probe
     ledger, storage = await _ledger_state(services), await probe.state(services)
-    ready = ledger == "ok" and storage in {"ok", "nearly full"}
-    reply = json_reply(
-        Readiness(status="ready" if ready else "not_ready", ledger=ledger, storage=storage)
-    )
-    reply.status_code = 200 if ready else 503
+    status: Literal["ready", "not_ready", "draining"] = "ready"
+    if request.app.state.draining:
+        status = "draining"
+    elif ledger != "ok" or storage not in {"ok", "nearly full"}:
+        status = "not_ready"
+    reply = json_reply(Readiness(status=status, ledger=ledger, storage=storage))
+    reply.status_code = 200 if status == "ready" else 503
     return reply
 
 
@@ -127,15 +132,15 @@ async def metrics(services: Wired) -> Response:
     return Response(text, headers={"content-type": METRICS_TYPE})
 
 
-@router.get(
-    "/v1/limits", dependencies=[NeedsKey], response_model=LimitsObject, responses=error_responses()
-)
-async def limits(services: Wired) -> Response:
-    """What this installation accepts at most."""
-    rules = services.rules
+@router.get("/v1/limits", response_model=LimitsObject, responses=error_responses())
+async def limits(services: Wired, caller: CallerOf) -> Response:
+    """What this installation accepts at most, and how much of its tenant's quota is used."""
+    rules, quota = services.rules, await services.ledger.quota(caller.tenant)
     return json_reply(
         LimitsObject(
             **asdict(rules.limits),
+            max_pending_lines=quota.max_lines,
+            pending_lines=quota.pending_lines,
             keep_uploads_seconds=int(rules.keep_uploads_seconds),
             keep_results_seconds=int(rules.keep_results_seconds),
             endpoints=list(rules.endpoints),

@@ -87,7 +87,7 @@ class Meter:
         self._open.set(await ledger.open_lines())
         alive = [worker for worker in await ledger.workers() if worker.alive]
         gauges = [gauge for worker in alive for gauge in worker.beat.gauges.values()]
-        self._workers.set(len(alive))
+        self._workers.set(sum(worker.beat.sends for worker in alive))
         self._in_flight.set(sum(gauge.in_flight for gauge in gauges))
         self._retrying.set(sum(gauge.retrying for gauge in gauges))
         self._rate.set(sum(gauge.lines_per_second for gauge in gauges))

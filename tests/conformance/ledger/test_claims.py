@@ -153,6 +153,16 @@ async def test_jobs_that_were_named_are_left_out(world: World) -> None:
     assert len(await world.claim()) == 2
 
 
+async def test_shards_whose_owner_died_are_given_whatever_is_left_out(world: World) -> None:
+    job = await world.queue(shards=[1, 1, 1])
+    await world.claim(BOB, 2)
+    world.pass_lease_time()
+    taken = await world.claim(not_jobs=frozenset({job.id}))
+    assert [each.shard.n for each in taken] == [0, 1]
+    assert await world.claim(not_jobs=frozenset({job.id})) == []
+    assert len(await world.claim()) == 1
+
+
 async def test_a_paused_job_gives_no_shards_until_it_is_resumed(world: World) -> None:
     job = await world.queue()
     assert (await world.ledger.set_paused(job.tenant, job.id, True)).paused

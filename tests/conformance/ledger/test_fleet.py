@@ -60,6 +60,28 @@ async def test_a_worker_is_forgotten_after_a_day(world: World) -> None:
     assert await world.ledger.engines() == ()
 
 
+async def test_forgetting_takes_only_workers_that_were_silent_for_a_day(world: World) -> None:
+    await world.ledger.register("old", "1", "host", 1)
+    await world.ledger.renew(Owner("old/1"), [], BEAT)
+    world.clock.advance(DAY - 1)
+    await world.ledger.forget_workers()
+    assert await world.ledger.engines() == (UP,)
+    world.clock.advance(2)
+    await world.ledger.forget_workers()
+    assert await world.ledger.engines() == ()
+
+
+async def test_a_worker_that_left_is_not_alive_but_seen(world: World) -> None:
+    first = await world.ledger.register("w", "1", "host", 1)
+    await world.ledger.renew(first, [], BEAT)
+    await world.ledger.leave(first)
+    (worker,) = await world.ledger.workers()
+    assert (worker.alive, worker.beat) == (False, BEAT)
+    await world.ledger.register("w", "2", "host", 2)
+    await world.ledger.leave(first)
+    assert (await world.ledger.workers())[0].alive
+
+
 async def test_an_earlier_life_of_a_worker_no_longer_beats(world: World) -> None:
     await world.ledger.register("w", "1", "host", 1)
     await world.ledger.register("w", "2", "host", 2)

@@ -119,7 +119,7 @@ async def test_calls_that_are_still_out_when_a_worker_comes_back_count(world: Wo
 
 async def test_shares_are_free_at_once_when_they_are_given_back(world: World) -> None:
     _, bob = await both(world)
-    await world.ledger.release_grants(ALICE)
+    await world.ledger.leave(ALICE)
     assert amount(await ask(world, BOB, 50, 25, bob.version)) == 50
 
 

@@ -204,6 +204,21 @@ async def test_renew_finds_abandoned_work(world: World) -> None:
     assert (await world.ledger.renew(ALICE, [lease], Beat())).work
 
 
+async def test_renew_finds_shards_that_an_owner_has_not_closed_two_beats_after_a_stop(
+    world: World,
+) -> None:
+    lease, _ = await world.chore(Kind.SWEEP)
+    job = await world.queue()
+    await world.claim_one(BOB)
+    await world.ledger.cancel(job.tenant, job.id)
+    assert not (await world.ledger.renew(ALICE, [lease], Beat())).work
+    world.pass_two_beats()
+    assert (await world.ledger.renew(ALICE, [lease], Beat())).work
+    assert not (await world.ledger.renew(BOB, [], Beat())).work
+    await world.claim_one(ALICE)
+    assert not (await world.ledger.renew(ALICE, [lease], Beat())).work
+
+
 async def test_a_released_shard_waits_as_long_as_was_asked(world: World) -> None:
     await world.queue()
     held = await world.claim_one()
