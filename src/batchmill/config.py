@@ -342,7 +342,7 @@ def _table_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
     """Which table of the file a key stands in."""
     if len(loc) == 1:
         return Settings
-    if "limits" in loc[1:-1]:
+    if loc[0] == "engines" and "limits" in loc[1:-1]:
         return LimitSetting
     return _NESTED.get(str(loc[0]), EngineSetting)
 

@@ -59,7 +59,7 @@ class Meter:
             of = self._resource(Measure.CONCURRENCY)
             found.append(Demand(of, limit.concurrency, min(calls, limit.concurrency), using))
         for measure, pace, most in self._paces():
-            wants = min(pace.wants(now, has_lines=has_lines), most)
+            wants = pace.wants(most, now, has_lines=has_lines)
             using = pace.per_minute if valid else 0.0
             found.append(Demand(self._resource(measure), most, wants, using))
         return found

@@ -15,6 +15,8 @@ PACE = 0.985
 were sent, so that no minute of the engine's has more than its limit."""
 WAITED_SECONDS = 2.0
 """A worker that was held back by a rate so lately would use all of it."""
+COUNTED_SECONDS = 0.9
+FADING_SECONDS = 10.0
 LEARNING = 0.05
 FIRST_OUTPUT_TOKENS = 256.0
 FIRST_TOKENS_PER_BYTE = 0.25
@@ -38,6 +40,7 @@ class Pace:
     _spent: float = 0.0
     _asked_at: float = 0.0
     _waited_at: float = -inf
+    _wanted: float = 0.0
 
     def change(self, per_minute: float, now: float) -> None:
         """Go on at another rate."""
@@ -64,13 +67,19 @@ class Pace:
         self._level = min(self._level - cost, self._most)
         self._spent += cost
 
-    def wants(self, now: float, *, has_lines: bool) -> float:
-        """How much a minute this worker would use; `inf`: all. Twice what it used since this was
-        asked last, unless it had to wait."""
+    def wants(self, most: float, now: float, *, has_lines: bool) -> float:
+        """How much a minute this worker would use of the `most` there is: all where it had to wait,
+        else twice what it used. That is counted over a second, in which a few calls come or do
+        not: while there are lines to send it falls slowly."""
         passed = now - self._asked_at
-        used = 60.0 * max(0.0, self._spent) / passed if passed > 0.0 else 0.0
-        self._spent, self._asked_at = 0.0, now
-        return inf if has_lines and now - self._waited_at < WAITED_SECONDS else 2.0 * used
+        if passed >= COUNTED_SECONDS:
+            used = 60.0 * max(0.0, self._spent) / passed
+            faded = self._wanted * 0.5 ** (passed / FADING_SECONDS) if has_lines else 0.0
+            self._wanted = min(most, max(2.0 * used, faded))
+            self._spent, self._asked_at = 0.0, now
+        if has_lines and now - self._waited_at < WAITED_SECONDS:
+            self._wanted = most
+        return self._wanted
 
     def _fill(self, now: float) -> None:
         if now > self._at:

@@ -36,20 +36,8 @@ from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
-from batchmill.grants import Asks
-from batchmill.model import (
-    Answer,
-    Kind,
-    Lease,
-    Verdict,
-)
-from batchmill.ports import (
-    Blobs,
-    Formats,
-    Ledger,
-    Renewal,
-    Want,
-)
+from batchmill.model import Answer, Kind, Lease, Verdict
+from batchmill.ports import Blobs, Formats, Ledger, Renewal, Want
 
 log = structlog.get_logger()
 
@@ -382,14 +370,9 @@ class Worker:
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),
             stored,
-            asks=self._asks(boot),
+            asks=self._shares.asks({} if self._stopping else self._appetite.waiting_lines(), boot),
             since=self._since,
             shards=len(shards),
             draining=self._stopping,
             sends=self._rules.sends,
         )
-
-    def _asks(self, boot: float) -> Asks:
-        if not self._shares.are_limited:
-            return Asks()
-        return self._shares.asks({} if self._stopping else self._appetite.waiting_lines(), boot)

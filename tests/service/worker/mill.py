@@ -22,6 +22,7 @@ from batchmill.core.progress import Progress, progress
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineSpec, Timing
+from batchmill.grants import Limit
 from batchmill.ledger import SqlLedger
 from batchmill.model import (
     DEFAULT_TENANT,
@@ -140,6 +141,7 @@ class Mill:
         group_seconds: float = 0.02,
         schedules: Sequence[Schedule] = (),
         clock: Clock | None = None,
+        limits: tuple[Limit, ...] = (),
         **rules: Any,
     ) -> Running:
         """A worker with these engines, which are open by these schedules, the rest always."""
@@ -152,7 +154,9 @@ class Mill:
 
         released: list[int] = []
         specs = [
-            EngineSpec(f"e{n}", "http://none", concurrency=concurrency, schedule=schedule)
+            EngineSpec(
+                f"e{n}", "http://none", concurrency=concurrency, schedule=schedule, limits=limits
+            )
             for n, (_, schedule) in enumerate(zip_longest(engines, schedules, fillvalue=ALWAYS))
         ]
         worker = Worker(
@@ -216,6 +220,11 @@ class Mill:
             "SELECT count(*) FROM shard WHERE state = 'leased' AND kind = 'run'"
             f" AND job_id = '{job}'"
         )
+        return int(rows)
+
+    async def shares(self) -> int:
+        """How many workers hold shares of limits."""
+        [[rows]] = await self._sql("SELECT count(*) FROM \"grant\" WHERE owner <> ''")
         return int(rows)
 
     async def strikes(self) -> int:

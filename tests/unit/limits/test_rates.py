@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 
 import pytest
 
 from batchmill.core.pace import Guess, Pace
 from batchmill.grants import Limit
-from tests.unit.limits.fleet import Fleet
+from tests.unit.limits.fleet import Fleet, Member
 
 LIMIT = 600
 STEP = 0.02
@@ -29,6 +30,26 @@ def run(
                 fleet.round(member)
             sent += [fleet.now] * member.send_all(fleet.now)
     return sent
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_calls_at_once_are_used_though_a_rate_is_limited_too(workers: int) -> None:
+    fleet = Fleet(Limit("", concurrency=50, requests_per_minute=LIMIT))
+    for _ in range(workers):
+        fleet.join(lines=99)
+    out: deque[tuple[float, Member]] = deque()
+    was_out: list[int] = []
+    for step in range(6000):
+        fleet.pass_time(STEP)
+        while out and out[0][0] <= fleet.now:
+            out.popleft()[1].take_back(1)
+        for place, member in enumerate(fleet.members):
+            if (step + 7 * place) % round(1.0 / STEP) == 0:
+                fleet.round(member)
+            out.extend((fleet.now + 10, member) for _ in range(member.send_all(fleet.now)))
+        was_out.append(len(out))
+    steady = was_out[1500:]
+    assert sum(steady) / len(steady) > 0.97 * 50
 
 
 def most_in_a_minute(sent: list[float]) -> int:

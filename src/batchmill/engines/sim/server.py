@@ -28,7 +28,7 @@ class Simulator:
 
     def __init__(self, settings: Settings, host: str = "127.0.0.1") -> None:
         self.engine = Engine(settings)
-        self.counts = Counts()
+        self.counts = Counts(window_seconds=settings.window)
         self.batch: Batch[_Call] = Batch()
         self.connections: set[_Connection] = set()
         self.port = 0
@@ -38,6 +38,10 @@ class Simulator:
     @property
     def url(self) -> str:
         return f"http://{self._host}:{self.port}/v1"
+
+    def now(self) -> float:
+        """The simulator's own clock."""
+        return asyncio.get_running_loop().time()
 
     async def listen(self, port: int) -> None:
         """Accept connections; port 0 takes a free one."""
@@ -60,7 +64,7 @@ class Simulator:
             ("GET", "/v1/models"): lambda: self.engine.models(key),
             ("GET", "/health"): lambda: Plan(200, b"", TEXT),
             ("GET", "/metrics"): lambda: Plan(200, self._metrics(), TEXT),
-            ("GET", "/sim/calls"): lambda: Plan(200, msgspec.json.encode(self.counts)),
+            ("GET", "/sim/calls"): lambda: Plan(200, self.counts.seen(self.now())),
             ("POST", "/sim/control"): lambda: self._control(body),
             ("POST", "/sim/reset"): self._reset,
         }
@@ -85,7 +89,7 @@ class Simulator:
         self._returning = asyncio.ensure_future(self.listen(self.port))
 
     def _reset(self) -> Plan:
-        self.counts.reset()
+        self.counts.reset(self.now())
         self.engine.forget()
         return Plan(200, b"{}")
 
@@ -93,6 +97,7 @@ class Simulator:
         try:
             wishes = msgspec.json.decode(body, type=dict[str, object])
             self.engine.settings = changed(self.engine.settings, wishes)
+            self.counts.window_seconds = self.engine.settings.window
         except (BadSetting, msgspec.DecodeError) as error:
             return Plan(400, msgspec.json.encode({"error": {"message": str(error)}}))
         for following in self.batch.refill(self.engine.settings.batch):
@@ -141,7 +146,7 @@ class _Call:
         """The client went away."""
         if self._timer is not None:
             self._timer.cancel()
-        self._simulator.counts.went_away()
+        self._simulator.counts.went_away(self._simulator.now())
         self._simulator.leave(self)
 
     def _is_full(self, settings: Settings) -> bool:
@@ -151,7 +156,8 @@ class _Call:
     def _finish(self) -> None:
         simulator, connection, plan = self._simulator, self._connection, self._plan
         connection.call = None
-        simulator.counts.ended(plan.status if plan.action == "answer" else None)
+        status = plan.status if plan.action == "answer" else None
+        simulator.counts.ended(status, simulator.now())
         match plan.action:
             case "answer":
                 connection.send(plan)
@@ -233,7 +239,7 @@ class _Connection(asyncio.Protocol):
             self.reset()  # a second request before the first was answered
             return
         counts = simulator.counts
-        counts.arrived(path, body)
+        counts.arrived(path, body, simulator.now())
         plan = simulator.engine.receive(path, self._key, body, counts.in_flight)
         self.call = _Call(simulator, self, plan)
         self.call.begin()

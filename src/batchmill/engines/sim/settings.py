@@ -56,6 +56,8 @@ class Settings:
     """Lengthen the text of each answer to this."""
     non_ascii: bool = False
     """Put characters of all kinds into the text of each answer."""
+    window: float = 60.0
+    """Over how long it counts the most calls that came; a time below 60 s makes tests short."""
     seed: int = 0
     """Chooses which calls the rates and the jitter strike."""
     rates: Mapping[str, float] = field(default_factory=dict)
