@@ -104,12 +104,15 @@ def forget_pieces(tx: Transaction, id: AssemblyId) -> tuple[BlobName, ...]:
 def expire(tx: Transaction) -> tuple[BlobName, ...]:
     """Expire what was left pending, and forget some pieces of what has ended, and in the end
     the assembly itself."""
-    over = sa.update(assembly).where(_PENDING, assembly.c.expires_at <= tx.at.wall - GRACE_SECONDS)
-    tx.run(over.values(state="expired"))
+    over = sa.select(assembly.c.id).where(
+        _PENDING, assembly.c.expires_at <= tx.at.wall - GRACE_SECONDS
+    )
+    ids = [row.id for row in tx.all(over.limit(AT_ONCE).with_for_update(skip_locked=True))]
+    tx.run(sa.update(assembly).where(assembly.c.id.in_(ids)).values(state="expired"))
     pending = sa.select(assembly.c.id).where(_PENDING)
     of_ended = assembly_piece.c.assembly_id.not_in(pending)
     some = sa.select(assembly_piece.c.id, assembly_piece.c.blob).where(of_ended)
-    rows = tx.all(some.limit(AT_ONCE))
+    rows = tx.all(some.limit(AT_ONCE).with_for_update(skip_locked=True))
     tx.run(sa.delete(assembly_piece).where(assembly_piece.c.id.in_([row.id for row in rows])))
     old = sa.delete(assembly).where(_ENDED, assembly.c.created_at <= tx.at.wall - KEPT_SECONDS)
     if not rows:

@@ -18,6 +18,7 @@ from batchmill.ledger import files
 from batchmill.ledger.endings import UNFINISHED, begin_finalizing, may_become
 from batchmill.ledger.jobs import create, inputs, present
 from batchmill.ledger.leases import FENCE, close_fenced, fence_of
+from batchmill.ledger.locks import lock_job
 from batchmill.ledger.publish import part_values, segment_values
 from batchmill.ledger.rows import (
     Row,
@@ -38,10 +39,11 @@ _numbers = msgspec.msgpack.Decoder(frozenset[int])
 
 def create_child(tx: Transaction, child: Job, choice: Choice) -> Job:
     """Record a child with its parent's inputs; asked again with the same id, nothing changes."""
+    assert child.retry_of is not None
+    parent = lock_job(tx, child.retry_of)
+    if parent is None:
+        raise StateConflict(f"there is no job {child.retry_of}")
     if tx.one(sa.select(job.c.id).where(job.c.id == child.id)) is None:
-        parent = tx.one(sa.select(job).where(job.c.id == child.retry_of).with_for_update())
-        if parent is None:
-            raise StateConflict(f"there is no job {child.retry_of}")
         _require_results(tx, parent)
         _require_no_child(tx, parent)
         try:
@@ -73,6 +75,8 @@ def keep(tx: Transaction, lease: Lease, shards: Sequence[KeptShard]) -> None:
     """Record shards with their parts and segments, for nobody to see yet."""
     if tx.one(sa.select(shard.c.n).where(*FENCE).with_for_update(), fence_of(lease)) is None:
         raise LeaseLost(f"the lease on {lease.kind} {lease.n} of job {lease.job} is lost")
+    if tx.again and _is_kept(tx, lease.job, shards):
+        return
     tx.each(sa.insert(shard), [_shard_values(lease.job, each) for each in shards])
     parts = []
     for each in shards:
@@ -85,11 +89,17 @@ def keep(tx: Transaction, lease: Lease, shards: Sequence[KeptShard]) -> None:
     tx.each(sa.insert(segment), sides)
 
 
+def _is_kept(tx: Transaction, id: JobId, shards: Sequence[KeptShard]) -> bool:
+    """Whether an earlier run of the step recorded these shards: all of them, or none."""
+    ns = [each.shard.n for each in shards]
+    mine = sa.select(shard.c.n).where(shard.c.job_id == id, IS_RUN, shard.c.n.in_(ns))
+    return tx.one(mine.limit(1)) is not None
+
+
 def plan_child(tx: Transaction, lease: Lease, kept: Kept) -> Job:
     """Count what is kept and open what is not whole."""
+    row = lock_job(tx, lease.job)
     if close_fenced(tx, lease):
-        mine = sa.select(job).where(job.c.id == lease.job).with_for_update()
-        row = tx.one(mine)
         assert row is not None
         waiting = sa.update(shard).where(shard.c.job_id == row.id, IS_RUN, shard.c.state == "kept")
         shards_left = tx.run(waiting.values(state="open"))
@@ -105,6 +115,7 @@ def plan_child(tx: Transaction, lease: Lease, kept: Kept) -> Job:
         tx.run(sa.update(job).where(job.c.id == row.id).values(values))
         queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
         tx.run(queued.values(state=JobState.QUEUED.value))
+        tx.ring()
         if not shards_left:
             begin_finalizing(tx, row.id)
     return present(tx, lease.job)
@@ -117,6 +128,7 @@ def _require_results(tx: Transaction, parent: Row) -> None:
     if not wanted:
         raise _refusal(parent, "it has no results")
     there = sa.select(file.c.id).where(file.c.id.in_(wanted), *files.visible(tx))
+    there = there.order_by(file.c.id).with_for_update(read=True)
     if len(tx.all(there)) < len(wanted):
         raise _refusal(parent, "its results were deleted or are past their retention")
 

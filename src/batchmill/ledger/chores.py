@@ -19,6 +19,7 @@ from batchmill.ledger.leases import (
     granted,
     release,
 )
+from batchmill.ledger.locks import lock_jobs, lock_jobs_at_once
 from batchmill.ledger.rows import Row, to_job
 from batchmill.ledger.schema import IS_CHORE, IS_LEASED, IS_OPEN, job, shard
 from batchmill.ledger.store import Transaction
@@ -38,13 +39,19 @@ def backoff_seconds(strikes: int) -> float:
     return min(2.0 ** (strikes - 1), LONGEST_BACKOFF_SECONDS)
 
 
-def claim(tx: Transaction, owner: Owner, kinds: Sequence[Kind]) -> tuple[Lease, Job | None] | None:
-    """Lease the next due chore of these kinds; gives up those whose owners died five times."""
+def claim(
+    tx: Transaction, owner: Owner, kinds: Sequence[Kind], lost: list[Lease]
+) -> tuple[Lease, Job | None] | None:
+    """Lease the next due chore of these kinds; gives up those whose owners died five times.
+    `lost` is as in `claims.claim`."""
+    release(tx, lost, 0.0)
+    lost.clear()
     for kind in (kind for kind in _ORDER if kind in kinds):
         while (row := _next(tx, kind)) is not None:
             values = granted(tx, owner, row, settling=False)
             grant(tx, [(row, values)])
             lease = Lease(row.job_id, kind, row.n, owner, row.epoch + 1)
+            lost.append(lease)
             if kind not in _ENDS_A_JOB or int(str(values["strikes"])) < STRIKES:
                 return lease, _job_of(tx, row.job_id)
             close_fenced(tx, lease)
@@ -65,6 +72,8 @@ def done(tx: Transaction, lease: Lease, again_after: float | None) -> None:
 
 def strike(tx: Transaction, lease: Lease, reason: str) -> bool:
     """Count a failed try and put the chore back, or give it up at the fifth: then True."""
+    if lease.kind in _ENDS_A_JOB:
+        lock_jobs(tx, [lease.job])
     counted = sa.update(shard).where(*FENCE).values(strikes=shard.c.strikes + 1)
     strikes = tx.value(counted.returning(shard.c.strikes), fence_of(lease))
     if strikes is None:
@@ -79,7 +88,8 @@ def strike(tx: Transaction, lease: Lease, reason: str) -> bool:
 
 def _give_up(tx: Transaction, lease: Lease, reason: str) -> None:
     """End the job of a chore that cannot be done; what results it has are kept."""
-    row = tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
+    lock_jobs_at_once(tx, [lease.job])
+    row = tx.one(sa.select(job).where(job.c.id == lease.job))
     if row is None:
         return
     message = f"{lease.kind} was given up: {reason}"

@@ -23,7 +23,9 @@ from batchmill.ledger.leases import (
     clock_of,
     grant,
     granted,
+    release,
 )
+from batchmill.ledger.locks import lock_jobs_at_once
 from batchmill.ledger.rows import Row, Values, to_input, to_job, to_part, to_shard
 from batchmill.ledger.schema import IS_LEASED, IS_OPEN, IS_RUN, job, job_input, part, shard
 from batchmill.ledger.store import Transaction
@@ -137,12 +139,15 @@ class _Grant:
     def key(self) -> _Key:
         return (self.row.job_id, self.row.n)
 
+    def lease_of(self, owner: Owner) -> Lease:
+        return Lease(self.row.job_id, Kind.RUN, self.row.n, owner, self.row.epoch + 1)
+
     def lease(
         self, owner: Owner, its: Job, inputs: Mapping[_Key, JobInput], parts: Sequence[Part]
     ) -> ShardLease:
         row, deaths = self.row, int(str(self.values["alone_deaths"]))
         return ShardLease(
-            lease=Lease(its.id, Kind.RUN, row.n, owner, row.epoch + 1),
+            lease=self.lease_of(owner),
             job=its,
             shard=to_shard(row),
             input=inputs[its.id, row.input],
@@ -154,9 +159,14 @@ class _Grant:
         )
 
 
-def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
+def claim(tx: Transaction, owner: Owner, want: Want, lost: list[Lease]) -> tuple[ShardLease, ...]:
     """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
-    first, then by turns."""
+    first, then by turns.
+
+    `lost` keeps what is granted. Run again, the step first gives that back: an answer that did
+    not come may have granted it, to an owner who never learns of it.
+    """
+    release(tx, lost, 0.0)
     leased = {row.job_id: row for row in tx.all(_LEASED_BY_JOB, clock_of(tx.at))}
     rows = tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))
     running = {each: row.leased - row.over for each, row in leased.items()}
@@ -173,7 +183,9 @@ def claim(tx: Transaction, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
         for turn, row in taken
     ]
     grant(tx, [(each.row, each.values) for each in grants])
-    return _leases(tx, owner, grants)
+    lost[:] = [each.lease_of(owner) for each in grants]
+    waiting = {row.id for row in rows if row.state not in STOPPED_STATES and not row.let_in}
+    return _leases(tx, owner, grants, waiting)
 
 
 def _deal(
@@ -250,12 +262,16 @@ def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list
     return rows
 
 
-def _leases(tx: Transaction, owner: Owner, grants: Sequence[_Grant]) -> tuple[ShardLease, ...]:
-    """The granted rows with all that running them needs."""
+def _leases(
+    tx: Transaction, owner: Owner, grants: Sequence[_Grant], waiting: set[JobId]
+) -> tuple[ShardLease, ...]:
+    """The granted rows with all that running them needs. `waiting` jobs begin to run, or are let
+    in again."""
     its = {each.row.job_id for each in grants}
     if not its:
         return ()
-    jobs = _started(tx, its)
+    _start(tx, its & waiting)
+    jobs = {row.id: to_job(row) for row in tx.all(sa.select(job).where(job.c.id.in_(its)))}
     inputs = _inputs(tx, its)
     parts = _parts(tx, [each.row for each in grants if each.row.done])
     return tuple(
@@ -263,13 +279,15 @@ def _leases(tx: Transaction, owner: Owner, grants: Sequence[_Grant]) -> tuple[Sh
     )
 
 
-def _started(tx: Transaction, ids: set[JobId]) -> dict[JobId, Job]:
-    """The jobs, those that were queued now running, and let in."""
-    outside = sa.and_(job.c.state == JobState.RUNNING.value, job.c.let_in.is_(sa.false()))
-    mine = sa.update(job).where(job.c.id.in_(ids), sa.or_(may_become(JobState.RUNNING), outside))
-    since = sa.func.coalesce(job.c.started_at, tx.at.wall)
-    tx.run(mine.values(state=JobState.RUNNING.value, started_at=since, let_in=True))
-    return {row.id: to_job(row) for row in tx.all(sa.select(job).where(job.c.id.in_(ids)))}
+def _start(tx: Transaction, ids: set[JobId]) -> None:
+    """Let these jobs be running, and let in."""
+    if ids:
+        lock_jobs_at_once(tx, ids)
+        outside = sa.and_(job.c.state == JobState.RUNNING.value, job.c.let_in.is_(sa.false()))
+        starts = sa.or_(may_become(JobState.RUNNING), outside)
+        since = sa.func.coalesce(job.c.started_at, tx.at.wall)
+        mine = sa.update(job).where(job.c.id.in_(ids), starts)
+        tx.run(mine.values(state=JobState.RUNNING.value, started_at=since, let_in=True))
 
 
 def _inputs(tx: Transaction, ids: set[JobId]) -> dict[_Key, JobInput]:

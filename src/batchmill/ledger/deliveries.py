@@ -41,13 +41,19 @@ AT_ONCE = 500
 """Deliveries forgotten in one transaction."""
 
 
+_ITS_LEASE = sa.and_(delivery.c.job_id == shard.c.job_id, delivery.c.n == shard.c.n)
+
+
 def claim(
     tx: Transaction,
     owner: Owner,
     not_receivers: Collection[str],
     not_tenants: Collection[TenantId],
+    lost: list[Lease],
 ) -> DeliveryLease | None:
-    """Lease one delivery that is due, or whose lease has run out."""
+    """Lease one delivery that is due, or whose lease has run out. `lost` is as in
+    `claims.claim`."""
+    release(tx, lost, 0.0)
     may_be = [
         delivery.c.receiver.not_in(sorted(not_receivers)),
         delivery.c.tenant.not_in(sorted(not_tenants)),
@@ -65,6 +71,7 @@ def claim(
     assert its is not None
     assert ended is not None
     lease = Lease(row.job_id, Kind.DELIVER, row.n, owner, row.epoch + 1)
+    lost[:] = [lease]
     return DeliveryLease(lease, its, to_job(ended))
 
 
@@ -91,6 +98,8 @@ def note_try(tx: Transaction, lease: Lease, tried: Tried, again_after: float | N
     else:
         held = sa.update(shard).where(*FENCE).values(strikes=0)
         if not tx.run(held, fence_of(lease)):
+            if tx.again and (noted := _noted(tx, lease)) is not None:
+                return noted
             raise LeaseLost(f"the lease on delivery {lease.n} of job {lease.job} is lost")
         release(tx, [lease], again_after)
         first = True
@@ -137,13 +146,17 @@ def redeliver(tx: Transaction, tenant: TenantId, id: DeliveryId) -> Delivery | N
     values: dict[str, Any] = {"next_at": tx.at.wall}
     if its.state is not DeliveryState.PENDING:
         values |= {"state": DeliveryState.PENDING.value, "since": tx.at.wall, "ended_at": None}
+    tx.ring()
     return _changed(tx, sa.update(delivery).where(delivery.c.id == id).values(values))
 
 
 def prune(tx: Transaction, ended_before: float) -> int:
     """Forget the oldest that ended before that time, with their leases' rows."""
-    old = sa.select(delivery.c.ordinal).where(delivery.c.ended_at < ended_before).limit(AT_ONCE)
-    gone = sa.delete(delivery).where(delivery.c.ordinal.in_(old))
+    over = delivery.c.ended_at < ended_before
+    old = sa.select(delivery.c.ordinal).join(shard, _ITS_LEASE).where(IS_DELIVER, over)
+    some = old.limit(AT_ONCE).with_for_update(skip_locked=True, of=shard)
+    ordinals = [row.ordinal for row in tx.all(some)]
+    gone = sa.delete(delivery).where(delivery.c.ordinal.in_(ordinals), over)
     rows = tx.all(gone.returning(delivery.c.job_id, delivery.c.n))
     tx.each(
         sa.delete(shard).where(
@@ -163,10 +176,17 @@ def by_state(tx: Transaction) -> dict[DeliveryState, int]:
     return {state: found.get(state.value, 0) for state in DeliveryState}
 
 
+def _noted(tx: Transaction, lease: Lease) -> Delivery | None:
+    """The delivery, if an earlier run of the step gave back this very lease."""
+    given_back = sa.select(shard.c.n).where(*FENCE[:3], FENCE[4], IS_OPEN)
+    if tx.one(given_back, fence_of(lease)) is None:
+        return None
+    return _one(tx, delivery.c.job_id == lease.job, delivery.c.n == lease.n)
+
+
 def _leasable(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """One lease row for which these hold: never tried ones first, then whose time came first."""
-    its = sa.and_(delivery.c.job_id == shard.c.job_id, delivery.c.n == shard.c.n)
-    rows = sa.select(shard).join(delivery, its).where(IS_DELIVER, *conditions)
+    rows = sa.select(shard).join(delivery, _ITS_LEASE).where(IS_DELIVER, *conditions)
     first = shard.c.run_after.asc().nulls_first()
     return rows.order_by(first).limit(1).with_for_update(skip_locked=True, of=shard)
 

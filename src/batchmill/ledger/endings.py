@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from batchmill.clock import new_id
 from batchmill.errors import StateConflict
 from batchmill.ledger.events import record_event
+from batchmill.ledger.locks import lock_job
 from batchmill.ledger.rows import Row, Values, errors_text, file_values, to_errors
 from batchmill.ledger.schema import IS_RUN, file, job, part, segment, shard
 from batchmill.ledger.store import Transaction
@@ -57,13 +58,24 @@ def stopping(tx: Transaction, ending: Ending) -> sa.Update:
 
 
 def expire(tx: Transaction) -> int:
-    """Stop every job whose window has ended; how many."""
-    return tx.run(stopping(tx, Ending.EXPIRED).where(job.c.deadline <= tx.at.wall))
+    """Stop every job whose window has ended; how many. One that another transaction changes now
+    is left to the next call, so that no beat waits."""
+    over = (
+        sa.select(job.c.id)
+        .where(may_become(JobState.FINALIZING), job.c.deadline <= tx.at.wall)
+        .order_by(job.c.id)
+        .with_for_update(skip_locked=True)
+        .correlate(None)
+    )
+    stopped = tx.run(stopping(tx, Ending.EXPIRED).where(job.c.id.in_(over)))
+    if stopped:
+        tx.ring()
+    return stopped
 
 
 def fail(tx: Transaction, id: JobId, error: LineError) -> None:
     """Stop a job that cannot go on; in validation it fails at once, without result files."""
-    row = tx.one(sa.select(job).where(job.c.id == id).with_for_update())
+    row = lock_job(tx, id)
     if row is None:
         return
     if row.state == JobState.VALIDATING.value:
@@ -71,6 +83,7 @@ def fail(tx: Transaction, id: JobId, error: LineError) -> None:
         end_unvalidated(tx, row, [error], 1)
     elif tx.run(stopping(tx, Ending.FAILED).where(job.c.id == id)):
         _note(tx, row, error)
+        tx.ring()
 
 
 def end_unvalidated(tx: Transaction, row: Row, errors: Sequence[LineError], total: int) -> None:
@@ -134,6 +147,7 @@ def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
 def open_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
     """Queue a job's row of this kind, unless it is there."""
     tx.run(tx.database.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
+    tx.ring()
 
 
 def close_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
@@ -144,8 +158,8 @@ def close_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
 
 def _sides(tx: Transaction, id: JobId) -> list[tuple[int, int]]:
     """Bytes and lines of the output and of the error side, in this order."""
-    size = sa.func.sum(segment.c.size_bytes).label("size")
-    lines = sa.func.sum(segment.c.lines).label("lines")
+    size = sa.cast(sa.func.sum(segment.c.size_bytes), sa.BigInteger).label("size")
+    lines = sa.cast(sa.func.sum(segment.c.lines), sa.BigInteger).label("lines")
     sums = sa.select(segment.c.stream, size, lines).where(segment.c.job_id == id)
     rows = tx.all(sums.group_by(segment.c.stream))
     found = {row.stream: (row.size, row.lines) for row in rows}

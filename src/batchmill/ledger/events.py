@@ -43,3 +43,5 @@ def record_event(tx: Transaction, ended: Row, ending: Ending) -> None:
     tx.each(sa.insert(delivery), rows)
     leases = [{"job_id": ended.id, "kind": Kind.DELIVER.value, "n": row["n"]} for row in rows]
     tx.each(sa.insert(shard), leases)
+    if rows:
+        tx.ring()

@@ -55,7 +55,11 @@ def page(tx: Transaction, tenant: TenantId, query: FileQuery) -> Page[File]:
 
 def delete(tx: Transaction, tenant: TenantId, id: FileId) -> bool:
     """Take the file from its user; its row stays until its blob may go."""
-    if find(tx, tenant, id) is None:
+    mine = sa.select(file).where(file.c.id == id, file.c.tenant == tenant)
+    row = tx.one(
+        mine.with_for_update()
+    )  # whoever makes a job of it now comes first or finds it gone
+    if row is None or not (tx.again or find(tx, tenant, id)):
         return False
     user = tx.one(_unfinished_user(id))
     if user is not None:

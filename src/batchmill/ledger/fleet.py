@@ -19,6 +19,12 @@ from batchmill.model import (
 
 REMEMBERED_SECONDS = 86_400.0
 
+_OPEN = sa.update(shard).where(
+    shard.c.job_id == sa.bindparam("at_job"),
+    shard.c.kind == sa.bindparam("at_kind"),
+    shard.c.n == sa.bindparam("at_n"),
+)
+
 
 def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) -> Owner:
     """Make a worker known, and forget those not seen for a day."""
@@ -55,8 +61,16 @@ def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
         alone = sa.case((shard.c.alone_in_flight.is_(sa.true()), 1), else_=0)
         values["strikes"] = shard.c.strikes + unhelpful
         values["alone_deaths"] = shard.c.alone_deaths + alone
-    its = sa.and_(shard.c.owner > f"{id}/", shard.c.owner < f"{id}0")
-    return tx.run(sa.update(shard).where(IS_LEASED, its).values(values))
+    key = (shard.c.job_id, shard.c.kind, shard.c.n)
+    its = sa.func.substr(shard.c.owner, 1, len(id) + 1) == f"{id}/"
+    held = sa.select(*key).where(IS_LEASED, its).order_by(*key)
+    rows = tx.all(held.with_for_update())
+    tx.each(
+        _OPEN.values(values), [{"at_job": r.job_id, "at_kind": r.kind, "at_n": r.n} for r in rows]
+    )
+    if rows:
+        tx.ring()
+    return len(rows)
 
 
 def leave(tx: Transaction, owner: Owner) -> None:
@@ -87,7 +101,7 @@ def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
 def open_lines(tx: Transaction) -> int:
     """Lines of unfinished jobs that have no outcome yet."""
     left = sa.func.sum(job.c.total - job.c.succeeded - job.c.failed)
-    return tx.value(sa.select(left).where(job.c.state.in_(UNFINISHED))) or 0
+    return int(tx.value(sa.select(left).where(job.c.state.in_(UNFINISHED))) or 0)
 
 
 def jobs_by_state(tx: Transaction) -> dict[JobState, int]:

@@ -88,15 +88,15 @@ def inputs(tx: Transaction, id: JobId) -> tuple[JobInput, ...]:
 
 def cancel(tx: Transaction, tenant: TenantId, id: JobId) -> Job | None:
     """Stop the job if it may be cancelled; the job as it then is."""
-    tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
+    _stop(tx, tenant, id)
     return find(tx, tenant, id)
 
 
 def hide(tx: Transaction, tenant: TenantId, id: JobId) -> bool:
     """Take the job from its user, stopping it first if it is unfinished."""
-    tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant)))
-    hidden = sa.update(job).where(job.c.id == id, *_seen_by(tenant)).values(hidden=True)
-    return tx.run(hidden) == 1
+    _stop(tx, tenant, id)
+    seen = job.c.tenant == tenant if tx.again else sa.and_(*_seen_by(tenant))
+    return tx.run(sa.update(job).where(job.c.id == id, seen).values(hidden=True)) == 1
 
 
 def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) -> Job | None:
@@ -105,7 +105,8 @@ def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) ->
     mine = sa.update(job).where(
         job.c.id == id, *_seen_by(tenant), job.c.state.in_(_PAUSABLE), job.c.paused != paused
     )
-    tx.run(mine.values(paused=paused, let_in=False))
+    if tx.run(mine.values(paused=paused, let_in=False)) and not paused:
+        tx.ring()
     return find(tx, tenant, id)
 
 
@@ -128,9 +129,15 @@ def _require_files(tx: Transaction, tenant: TenantId, wanted: Sequence[JobInput]
     query = sa.select(file.c.id).where(
         file.c.id.in_(ids), file.c.tenant == tenant, *files.visible(tx)
     )
-    gone = ids - {row.id for row in tx.all(query)}
+    none_may_go = query.order_by(file.c.id).with_for_update(read=True)
+    gone = ids - {row.id for row in tx.all(none_may_go)}
     if gone:
         raise StateConflict(f"input file {min(gone)} has gone; upload it again")
+
+
+def _stop(tx: Transaction, tenant: TenantId, id: JobId) -> None:
+    if tx.run(stopping(tx, Ending.CANCELLED).where(job.c.id == id, *_seen_by(tenant))):
+        tx.ring()
 
 
 def _seen_by(tenant: TenantId) -> list[sa.ColumnElement[bool]]:

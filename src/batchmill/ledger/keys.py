@@ -39,7 +39,9 @@ def every(tx: Transaction) -> tuple[ApiKey, ...]:
 
 def revoke(tx: Transaction, id: KeyId) -> bool:
     """Revoke a live key."""
-    live = sa.update(api_key).where(api_key.c.id == id, api_key.c.revoked_at.is_(None))
+    live = sa.update(api_key).where(api_key.c.id == id)
+    if not tx.again:
+        live = live.where(api_key.c.revoked_at.is_(None))
     return tx.run(live.values(revoked_at=tx.at.wall)) == 1
 
 

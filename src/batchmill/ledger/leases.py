@@ -6,7 +6,7 @@ takes it away: a lease that has run out still counts until someone else is grant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -192,7 +192,8 @@ def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> R
     mine = {lease: rows.get((lease.job, lease.kind.value, lease.n, lease.epoch)) for lease in held}
     until = tx.at.tick + tx.rules.timing.lease_seconds
     clock = {"until": until, "boot": tx.at.boot}
-    tx.each(_RENEW, [fence_of(lease) | clock for lease, row in mine.items() if row is not None])
+    present = [lease for lease in _in_order(held) if mine[lease] is not None]
+    tx.each(_RENEW, [fence_of(lease) | clock for lease in present])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
     work = _has_work(tx, owner)
     return Renewal(answers, tx.at.wall, work, grants.renew(tx, owner, beat.asks))
@@ -207,7 +208,14 @@ def _has_work(tx: Transaction, owner: Owner) -> bool:
 def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:
     """Give leases back without a strike; lost ones are passed over."""
     clock = {"again_at": tx.at.tick + after if after > 0 else None, "boot": tx.at.boot}
-    tx.each(_GIVE_BACK, [fence_of(lease) | clock for lease in leases])
+    tx.each(_GIVE_BACK, [fence_of(lease) | clock for lease in _in_order(leases)])
+    if leases and after <= 0:
+        tx.ring()
+
+
+def _in_order(leases: Iterable[Lease]) -> list[Lease]:
+    """As rows are locked, see `locks.py`."""
+    return sorted(leases, key=lambda lease: (lease.job, lease.kind, lease.n))
 
 
 def note_alone(tx: Transaction, lease: Lease, line: int | None) -> bool:

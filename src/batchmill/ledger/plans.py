@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from batchmill.ledger.endings import begin_finalizing, end_unvalidated, may_become
 from batchmill.ledger.jobs import present
 from batchmill.ledger.leases import STOPPED_STATES, close_fenced
+from batchmill.ledger.locks import lock_job
 from batchmill.ledger.rows import Row, Values, errors_text, shard_values
 from batchmill.ledger.schema import job, shard
 from batchmill.ledger.store import Transaction
-from batchmill.model import Job, JobId, JobState, Lease, LineError, OnInvalid
+from batchmill.model import Job, JobState, Lease, LineError, OnInvalid
 from batchmill.ports import Plan
 
 _EMPTY = LineError("empty_file", "the input has no lines; give a file with one request per line")
@@ -20,8 +21,9 @@ _EMPTY = LineError("empty_file", "the input has no lines; give a file with one r
 
 def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
     """Make the shards and queue the job, fail it, or leave it stopped with shards to settle."""
+    row = lock_job(tx, lease.job)
     if close_fenced(tx, lease):
-        row = _locked(tx, lease.job)
+        assert row is not None
         stopped = row.state in STOPPED_STATES
         if found.errors_total and row.on_invalid == OnInvalid.FAIL.value and not stopped:
             end_unvalidated(tx, row, found.errors, found.errors_total)
@@ -34,8 +36,10 @@ def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
 
 def refuse(tx: Transaction, lease: Lease, errors: Sequence[LineError], total: int) -> Job:
     """End the job without shards."""
+    row = lock_job(tx, lease.job)
     if close_fenced(tx, lease):
-        end_unvalidated(tx, _locked(tx, lease.job), errors, total)
+        assert row is not None
+        end_unvalidated(tx, row, errors, total)
     return present(tx, lease.job)
 
 
@@ -52,11 +56,6 @@ def _queue(tx: Transaction, row: Row, found: Plan) -> None:
     tx.run(sa.update(job).where(job.c.id == row.id).values(values))
     queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
     tx.run(queued.values(state=JobState.QUEUED.value, queued_at=tx.at.wall))
+    tx.ring()
     if not found.shards:
         begin_finalizing(tx, row.id)
-
-
-def _locked(tx: Transaction, id: JobId) -> Row:
-    row = tx.one(sa.select(job).where(job.c.id == id).with_for_update())
-    assert row is not None
-    return row

@@ -84,6 +84,7 @@ class Postgres:
     a lock, a transaction and its own silence have their times.
     """
 
+    writes_alone: bool = False
     errors: tuple[type[Exception], ...] = (
         DBAPIError,
         PoolTimeoutError,

@@ -14,6 +14,7 @@ from batchmill.ledger.endings import Names, ResultIds, begin_finalizing
 from batchmill.ledger.endings import publish as publish_files
 from batchmill.ledger.jobs import present
 from batchmill.ledger.leases import FENCE, close_fenced, fence_of, was_closed_by
+from batchmill.ledger.locks import lock_job, lock_jobs
 from batchmill.ledger.rows import (
     Row,
     Values,
@@ -116,8 +117,9 @@ def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[
     """Publish parts, each fenced alone, and count their lines."""
     if not lease_parts:
         return ()
-    before = _published(tx, [each.blob for _, each in lease_parts])
+    lock_jobs(tx, {lease.job for lease, _ in lease_parts})
     shards = _held(tx, [lease for lease, _ in lease_parts])
+    before = _published(tx, [each.blob for _, each in lease_parts])
     answers = [False] * len(lease_parts)
     order = sorted(range(len(lease_parts)), key=lambda i: (lease_parts[i][0].key, i))
     for i in order:
@@ -136,6 +138,7 @@ def commit(tx: Transaction, lease_parts: Sequence[tuple[Lease, Part]]) -> tuple[
 
 def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
     """Close a complete shard with its segments; the last one makes its job finalizable."""
+    lock_jobs(tx, [lease.job])
     row = tx.one(_COMPLETE, fence_of(lease))
     if row is None:
         return was_closed_by(tx, lease)
@@ -150,8 +153,8 @@ def close(tx: Transaction, lease: Lease, segments: Sequence[Segment]) -> bool:
 
 def finalize(tx: Transaction, lease: Lease, ids: ResultIds, names: Names) -> Job:
     """End the job with its files."""
+    row = lock_job(tx, lease.job)
     if close_fenced(tx, lease):
-        row = tx.one(sa.select(job).where(job.c.id == lease.job).with_for_update())
         assert row is not None
         publish_files(tx, row, ids, names)
     return present(tx, lease.job)

@@ -38,6 +38,8 @@ def find(tx: Transaction, once: Once) -> JobId | None:
 def admit(tx: Transaction, once: Once, new: JobId) -> JobId | None:
     """Record that this create makes the new job, unless the same one made a job before: then
     that one's id. Raises `Conflict` as `find` does."""
+    if once.key is None:
+        tx.hold(f"create {once.tenant} {once.route} {once.api_key} {once.body}")
     if (before := find(tx, once)) is not None:
         return before
     old = sa.delete(idempotency).where(*_same_key(once), idempotency.c.created_at <= _kept(tx))

@@ -193,12 +193,14 @@ class SqlLedger:
     # leases
 
     async def claim_shards(self, owner: Owner, want: Want) -> tuple[ShardLease, ...]:
-        return await self._store.write(lambda tx: claims.claim(tx, owner, want))
+        lost: list[Lease] = []
+        return await self._store.write(lambda tx: claims.claim(tx, owner, want, lost))
 
     async def claim_chore(
         self, owner: Owner, kinds: Sequence[Kind]
     ) -> tuple[Lease, Job | None] | None:
-        return await self._store.write(lambda tx: chores.claim(tx, owner, kinds))
+        lost: list[Lease] = []
+        return await self._store.write(lambda tx: chores.claim(tx, owner, kinds, lost))
 
     async def job_inputs(self, job: JobId) -> tuple[JobInput, ...]:
         return await self._store.read(lambda tx: jobs.inputs(tx, job))
@@ -248,8 +250,9 @@ class SqlLedger:
         not_receivers: Collection[str] = (),
         not_tenants: Collection[TenantId] = (),
     ) -> DeliveryLease | None:
+        lost: list[Lease] = []
         return await self._store.write(
-            lambda tx: deliveries.claim(tx, owner, not_receivers, not_tenants)
+            lambda tx: deliveries.claim(tx, owner, not_receivers, not_tenants, lost)
         )
 
     async def next_delivery(self) -> float | None:

@@ -63,6 +63,7 @@ class Sqlite:
     they need not `hold` anything; processes of one machine wake each other without `ring`.
     """
 
+    writes_alone: bool = True
     errors: tuple[type[Exception], ...] = (DBAPIError, PoolTimeoutError, sqlite3.Error, OSError)
     pauses: tuple[float, ...] = (0.05, 0.25)
 

@@ -46,6 +46,8 @@ class Rules:
 class Database(Protocol):
     """What SQLite and PostgreSQL do differently."""
 
+    writes_alone: bool
+    """Whether no two transactions that write run side by side."""
     errors: tuple[type[Exception], ...]
     """What `run` may raise of the database's own."""
     pauses: tuple[float, ...]

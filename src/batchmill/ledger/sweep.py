@@ -84,7 +84,12 @@ def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
 
 def expire_files(tx: Transaction, uploads_before: float) -> tuple[BlobName, ...]:
     """Forget files whose time is over, and queue the pruning of jobs whose results' is."""
-    rows = tx.all(_unneeded(tx, uploads_before).limit(AT_ONCE))
+    unneeded = _unneeded(tx, uploads_before)
+    some = unneeded.limit(AT_ONCE).with_for_update(skip_locked=True, of=file)
+    locked = [row.id for row in tx.all(some)]
+    rows = tx.all(
+        unneeded.where(file.c.id.in_(locked))
+    )  # a job may have come to need it until then
     tx.run(sa.delete(file).where(file.c.id.in_([row.id for row in rows])))
     blobs = [row.blob for row in rows if row.blob is not None]
     for row in rows:

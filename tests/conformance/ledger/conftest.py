@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +64,20 @@ def database(place: tuple[Path | str, ManualClock]) -> Path | str:
 @pytest.fixture
 def clock(place: tuple[Path | str, ManualClock]) -> ManualClock:
     return place[1]
+
+
+@pytest.fixture
+def sql(request: pytest.FixtureRequest, kind: str, database: Path | str) -> Callable[[str], Any]:
+    """Asks the database something behind the ledger's back; its rows."""
+    if kind == "postgres":
+        server, name = request.getfixturevalue("postgres_server"), str(database).rpartition("/")[2]
+        return lambda statement: [tuple(row) for row in server.sql(statement, name)]
+
+    def ask(statement: str) -> Any:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            return connection.execute(statement).fetchall()
+
+    return ask
 
 
 @pytest.fixture

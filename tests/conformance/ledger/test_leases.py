@@ -21,6 +21,7 @@ from tests.conformance.ledger.world import (
     LEASE_SECONDS,
     OUT,
     World,
+    only_sqlite,
     plan_of,
     segments,
 )
@@ -272,6 +273,7 @@ async def test_strikes_outlast_a_release(world: World) -> None:
     assert (await world.claim_one()).strikes == 1
 
 
+@only_sqlite
 async def test_after_a_reboot_every_lease_is_open_and_none_is_a_strike(world: World) -> None:
     await world.queue()
     held = await world.claim_one(ALICE)
@@ -282,6 +284,7 @@ async def test_after_a_reboot_every_lease_is_open_and_none_is_a_strike(world: Wo
     assert (fresh.strikes, fresh.alone, fresh.alone_deaths) == (0, None, 0)
 
 
+@only_sqlite
 async def test_a_lease_from_before_a_reboot_is_no_strike_however_late_it_is_found(
     world: World,
 ) -> None:
@@ -294,6 +297,7 @@ async def test_a_lease_from_before_a_reboot_is_no_strike_however_late_it_is_foun
     assert (fresh.strikes, fresh.alone_deaths) == (0, 0)
 
 
+@only_sqlite
 async def test_a_wait_ends_with_a_reboot(world: World) -> None:
     await world.queue()
     await world.ledger.release([(await world.claim_one()).lease], after=10_000)
@@ -301,6 +305,7 @@ async def test_a_wait_ends_with_a_reboot(world: World) -> None:
     assert len(await world.claim()) == 1
 
 
+@only_sqlite
 async def test_leases_do_not_mind_the_wall_clock(world: World) -> None:
     await world.queue(window=1e9)
     held = await world.claim_one(ALICE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from batchmill.clock import ManualClock, new_id
 from batchmill.deliveries import DeliveryQuery, Tried
 from batchmill.fleet import Beat
 from batchmill.ledger import SqlLedger
+from batchmill.ledger.postgres import Postgres
 from batchmill.model import (
     DEFAULT_TENANT,
     BlobName,
@@ -26,8 +28,19 @@ from batchmill.model import (
 )
 from batchmill.once import Once
 from batchmill.quotas import Quotas
-from tests.conformance.ledger.world import ALICE, BOB, OUT, World, segments, source_of
+from tests.conformance.ledger.world import (
+    ALICE,
+    BOB,
+    OUT,
+    World,
+    only_postgres,
+    only_sqlite,
+    segments,
+    source_of,
+)
+from tests.postgres import run_apart
 
+GROWING = {"shard", "job", "part", "segment", "file", "delivery", "idempotency", "job_input"}
 SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver")
 """Leased rows and open chores are few: reading all of them is right. Deliveries that wait may be
 many, and have an index of their own that holds all that is asked of them."""
@@ -38,11 +51,11 @@ class Statements:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._seen: dict[str, Any] = {}
-        sa.event.listen(engine, "before_cursor_execute", self._note)
+        sa.event.listen(getattr(engine, "sync_engine", engine), "before_cursor_execute", self._note)
 
     def _note(self, *event: Any) -> None:
         _, _, sql, values, _, many = event
-        if not sql.startswith(("BEGIN", "INSERT")):
+        if not sql.startswith(("BEGIN", "INSERT", "NOTIFY")):
             self._seen[sql] = values[0] if many else values
 
     def plans(self, database: Path) -> Iterator[tuple[str, str]]:
@@ -53,6 +66,42 @@ class Statements:
                 yield sql, row[3]
         connection.close()
         self._seen.clear()
+
+    def clear(self) -> None:
+        self._seen.clear()
+
+    def explained(self, url: str) -> Iterator[tuple[str, str]]:
+        """Each statement with PostgreSQL's plan, made under the ledger's own settings."""
+        plans = run_apart(self._explain(url))
+        self._seen.clear()
+        yield from plans
+
+    async def _explain(self, url: str) -> list[tuple[str, str]]:
+        connection = await Postgres(url, url)._connect()
+        plans = []
+        for sql, values in self._seen.items():
+            rows = await connection.fetch(f"EXPLAIN {sql}", *values)
+            plans.append((sql, "\n".join(row[0] for row in rows)))
+        await connection.close()
+        return plans
+
+
+MANY = """
+INSERT INTO shard (job_id, kind, n, state)
+SELECT job.id, 'run', n, 'closed' FROM job, generate_series(1000, 5000) AS n;
+INSERT INTO job (id, tenant, dialect, endpoint, state, created_at, deadline, metadata, input_files,
+                 on_invalid, "window", errors)
+SELECT 'old' || n, 'a', 'openai', '/v1/x', 'completed', n, n, '{}', '[]', 'fail', '24h', '[]'
+FROM generate_series(1, 5000) AS n;
+INSERT INTO file (id, tenant, filename, purpose, source, created_at)
+SELECT 'old' || n, 'a', 'x', 'batch', 'result', n FROM generate_series(1, 5000) AS n;
+ANALYZE;
+"""
+"""What has ended long since; the statistics know of it."""
+_SCAN = re.compile(r"(Seq Scan|Index Scan|Index Only Scan|Bitmap Heap Scan)[^\n]*? on (\w+)")
+_THROUGH_THE_KEY = re.compile(
+    r"using shard_pkey on shard[^\n]*\n\s*Index Cond: \((?![^\n]*\bn\b)", re.MULTILINE
+)
 
 
 @pytest.fixture
@@ -106,6 +155,7 @@ async def _steps(world: World) -> dict[str, Any]:
     }
 
 
+@only_sqlite
 async def test_no_step_scans_the_shards(
     world: World, statements: Statements, database: Path
 ) -> None:
@@ -124,6 +174,7 @@ async def test_no_step_scans_the_shards(
     assert seen > 20
 
 
+@only_sqlite
 async def test_a_claim_under_a_quota_takes_as_many_statements_for_many_jobs_as_for_few(
     open_ledger: Callable[..., Awaitable[SqlLedger]], clock: ManualClock, database: Path
 ) -> None:
@@ -141,6 +192,7 @@ async def test_a_claim_under_a_quota_takes_as_many_statements_for_many_jobs_as_f
     assert counts[0] == counts[1]
 
 
+@only_sqlite
 async def test_open_and_leased_shards_are_found_without_passing_the_closed_ones(
     world: World, statements: Statements, database: Path
 ) -> None:
@@ -157,6 +209,7 @@ async def test_open_and_leased_shards_are_found_without_passing_the_closed_ones(
     assert found >= 4
 
 
+@only_sqlite
 async def test_creates_and_assemblies_are_found_without_passing_the_old_ones(
     world: World, statements: Statements, database: Path
 ) -> None:
@@ -185,3 +238,25 @@ async def test_creates_and_assemblies_are_found_without_passing_the_old_ones(
     for plan in plans:
         if plan.startswith(("SCAN idempotency", "SCAN assembly")):
             assert plan == "SCAN assembly_piece" or plan.endswith("assembly_pending"), plan
+
+
+@only_postgres
+async def test_no_step_of_postgresql_scans_a_table_or_passes_closed_shards(
+    world: World, statements: Statements, database: str, sql: Any
+) -> None:
+    """No table that grows with the jobs is read from end to end, and shards are reached by their
+    whole key or by an index of the few that are open or leased."""
+    steps = await _steps(world)
+    sql(MANY)
+    seen = 0
+    for name, step in steps.items():
+        statements.clear()
+        await step()
+        for statement, plan in statements.explained(database):
+            where = (name, statement, plan)
+            for how, table in _SCAN.findall(plan):
+                seen += table == "shard"
+                assert how != "Seq Scan" or table not in GROWING, where
+            if name in {"claim", "renew", "chore", "claim_delivery"}:
+                assert not _THROUGH_THE_KEY.search(plan), where
+    assert seen > 20

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,7 +129,7 @@ async def test_a_retry_whose_first_try_never_came_makes_a_job_for_the_next_retry
 
 
 async def test_old_creates_are_forgotten_by_housekeeping(
-    world: World, file: File, database: Path
+    world: World, file: File, sql: Callable[[str], Any]
 ) -> None:
     for once in (KEYED, FIRST):
         await create(world, file, once)
@@ -138,6 +137,4 @@ async def test_old_creates_are_forgotten_by_housekeeping(
     await create(world, file, replace(KEYED, key="later"))
     world.clock.advance(KEPT_SECONDS / 2)
     await world.ledger.expire_files(0.0)
-    with sqlite3.connect(database) as connection:
-        assert connection.execute("SELECT key FROM idempotency").fetchall() == [("later",)]
-    connection.close()
+    assert sql("SELECT key FROM idempotency") == [("later",)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+import pytest
+
 from batchmill.clock import ManualClock, new_id
 from batchmill.model import (
     DEFAULT_TENANT,
@@ -40,6 +42,9 @@ WINDOW = 3600.0
 ALICE = Owner("alice/1")
 BOB = Owner("bob/1")
 OUT, ERR = Stream.OUT, Stream.ERR
+only_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+"""Of a file, or of a machine with two clocks: PostgreSQL has one, its server's."""
+only_postgres = pytest.mark.parametrize("kind", ["postgres"], indirect=True)
 
 
 @dataclass
