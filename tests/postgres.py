@@ -55,6 +55,7 @@ _FIRST_ROWS = """
 INSERT INTO meta (name, value) VALUES ('wall', 0);
 INSERT INTO tenant (id, created_at) VALUES ('default', 0);
 INSERT INTO shard (job_id, kind, n) VALUES ('', 'sweep', 0);
+INSERT INTO "grant" (owner, lots, lease_until, lease_boot) VALUES ('', '[]', 0, '');
 """
 
 
@@ -190,7 +191,7 @@ class Server:
 
     def _empty(self, name: str) -> None:
         """Make it what the migrations leave; whoever still uses it is thrown out."""
-        script = "".join(f"DELETE FROM {table};" for table in self._tables)
+        script = "".join(f'DELETE FROM "{table}";' for table in self._tables)
         script += "".join(
             f"ALTER SEQUENCE {table}_ordinal_seq RESTART;"
             for table in ("file", "job", "idempotency", "delivery")
