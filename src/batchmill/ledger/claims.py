@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -60,19 +60,26 @@ _LEASED_BY_JOB = (
 """Leased run shards of each job: all, those that have run out, and those granted before their job
 stopped."""
 
+
+class _Seen(NamedTuple):
+    """A job as a claim looks at it: hundreds of them each time, hence a plain tuple."""
+
+    id: JobId
+    tenant: TenantId
+    priority: int
+    deadline: float
+    ordinal: int
+    state: str
+    ending: str | None
+    model: str | None
+    paused: bool
+    stopped_tick: float | None
+    stopped_boot: str | None
+    has_open: bool
+
+
 _CLAIMABLE_JOBS = sa.select(
-    job.c.id,
-    job.c.tenant,
-    job.c.priority,
-    job.c.deadline,
-    job.c.ordinal,
-    job.c.state,
-    job.c.ending,
-    job.c.model,
-    job.c.paused,
-    job.c.stopped_tick,
-    job.c.stopped_boot,
-    HAS_OPEN.label("has_open"),
+    *(job.c[name] for name in _Seen._fields if name != "has_open"), HAS_OPEN.label("has_open")
 ).where(job.c.state.in_(CLAIMABLE_STATES))
 """The jobs whose shards may be run or settled, and whether each has an open one."""
 
@@ -163,7 +170,7 @@ def claim(tx: Transaction, owner: Owner, want: Want, lost: list[Lease]) -> tuple
     """
     release(tx, lost, 0.0)
     leased = {row.job_id: row for row in tx.all(_LEASED_BY_JOB, clock_of(tx.at))}
-    rows = tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))
+    rows = [_Seen._make(row) for row in tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))]
     running = {each: row.leased - row.over for each, row in leased.items()}
     load = _Load(running, _by_tenant(rows, running))
     turns = [turn for row in rows if (turn := _turn(tx, row, leased.get(row.id), want))]
@@ -200,7 +207,7 @@ def _deal(
     return taken
 
 
-def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[TenantId, int]:
+def _by_tenant(jobs: Sequence[_Seen], running: Mapping[JobId, int]) -> dict[TenantId, int]:
     """How many shards run now for each tenant."""
     tenants: dict[TenantId, int] = {}
     for row in jobs:
@@ -208,7 +215,7 @@ def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[Tenant
     return tenants
 
 
-def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | None:
+def _turn(tx: Transaction, row: _Seen, leased: Row | None, want: Want) -> _Turn | None:
     """The job as one that may give shards to this worker, or None."""
     stopped = row.state in STOPPED_STATES
     if not (want.settling if stopped else want.running and _suits(row, want)):
@@ -218,21 +225,23 @@ def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | 
     if not (row.has_open or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
-    stop = Ending(row.ending) if stopped else None
+    stop = Ending(str(row.ending)) if stopped else None
     return _Turn(candidate, stop, revocable, bool(abandoned))
 
 
-def _suits(row: Row, want: Want) -> bool:
+def _suits(row: _Seen, want: Want) -> bool:
     """The job may run, and on this worker."""
     if row.paused or row.id in want.not_jobs:
         return False
     return want.serving is None or row.model is None or row.model in want.serving
 
 
-def _stop_is_old(tx: Transaction, row: Row) -> bool:
+def _stop_is_old(tx: Transaction, row: _Seen) -> bool:
     """Owners have had two beats to close their shards since the job stopped."""
     two_beats = 2 * tx.rules.timing.beat_seconds
-    return bool(row.stopped_boot != tx.at.boot or row.stopped_tick + two_beats <= tx.at.tick)
+    if row.stopped_tick is None or row.stopped_boot != tx.at.boot:
+        return True
+    return row.stopped_tick + two_beats <= tx.at.tick
 
 
 def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:

@@ -38,6 +38,7 @@ BOOT = "postgresql"
 """The server's clock has no boots."""
 CHANNEL = "batchmill_work"
 LISTENER_CHECK_SECONDS = 30.0
+AWAY_SECONDS = 2.0
 SPREAD_SECONDS = 0.05
 """Rings within that time count as one, and a fleet does not answer one all at once."""
 
@@ -152,8 +153,8 @@ class Postgres:
             try:
                 await self._hear(rung)
             except self.errors as error:
-                log.warning("listen_failed", error=self.describe(error))
-            await asyncio.sleep(0.5 + jitter())
+                log.info("listening_again", error=self.describe(error))
+            await asyncio.sleep(AWAY_SECONDS * (0.5 + jitter()))
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
         return insert(table).on_conflict_do_nothing()
