@@ -165,10 +165,12 @@ def claim(tx: Transaction, owner: Owner, want: Want, lost: list[Lease]) -> tuple
     """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
     first, then by turns.
 
-    `lost` keeps what is granted. Run again, the step first gives that back: an answer that did
-    not come may have granted it, to an owner who never learns of it.
+    `lost` keeps what is granted. Where an earlier run may have been committed, it is given back
+    first: its owner has not learnt of it. An owner claims one thing after the other, so that
+    this is its own.
     """
-    release(tx, lost, 0.0)
+    if tx.again:
+        release(tx, lost, 0.0)
     leased = {row.job_id: row for row in tx.all(_LEASED_BY_JOB, clock_of(tx.at))}
     rows = [_Seen._make(row) for row in tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))]
     running = {each: row.leased - row.over for each, row in leased.items()}

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batchmill.clock import Clock, jitter
 from batchmill.errors import InvalidInput
-from batchmill.ledger.pgerrors import describe, is_busy, sqlstate
+from batchmill.ledger.pgerrors import describe, is_busy, leaves_doubt, sqlstate
 from batchmill.ledger.schema import meta
 from batchmill.ledger.store import Moment
 
@@ -96,8 +96,15 @@ class Postgres:
     pauses: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0)
     """About ten seconds: longer than a restart of the server takes."""
 
-    def __init__(self, url: str, shown: str, *, connections: int = CONNECTIONS) -> None:
-        self.shown = shown
+    def __init__(
+        self,
+        url: str,
+        shown: str,
+        *,
+        connections: int = CONNECTIONS,
+        step_seconds: float = STEP_SECONDS,
+    ) -> None:
+        self.shown, self._step_seconds = shown, step_seconds
         self._url = url
         self.engine = self._new_engine(connections)
         self._reader = self.engine.execution_options(
@@ -110,7 +117,7 @@ class Postgres:
         engine = self.engine if write else self._reader
         distrusted = self._distrusted
         try:
-            async with asyncio.timeout(STEP_SECONDS), engine.begin() as connection:
+            async with asyncio.timeout(self._step_seconds), engine.begin() as connection:
                 return await connection.run_sync(work)
         except DBAPIError as error:
             if sqlstate(error) == _NUL:
@@ -168,6 +175,9 @@ class Postgres:
 
     def is_busy(self, error: BaseException) -> bool:
         return is_busy(error)
+
+    def leaves_doubt(self, error: BaseException) -> bool:
+        return leaves_doubt(error)
 
     def describe(self, error: BaseException) -> str:
         return describe(error, self.shown)
