@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test bench image format lock needs sdks deploy-tools clean
+.PHONY: help demo check test bench chaos image format lock needs sdks deploy-tools clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
 	@echo "make check    format, lint, types, layers, unit and meta tests (under a minute)"
 	@echo "make test     everything CI runs (may use Node, npm and apt)"
 	@echo "make bench    measure speed and memory against nginx and wrk (BENCH=--quick for a taste)"
+	@echo "make chaos    kill, freeze and cut off a fleet at work, and judge what is left (CHAOS='--seed 2')"
 	@echo "make image    build the container image (needs Docker)"
 	@echo "make format   let ruff format and fix what it can"
 	@echo "make lock     resolve the lock files in requirements/ anew"
@@ -33,6 +34,9 @@ test: $(VENV)/.test needs sdks deploy-tools
 bench: $(VENV)/.test
 	@sh tools/test-needs.sh nginx wrk
 	@$(BIN)/python -m bench $(BENCH)
+
+chaos: $(VENV)/.test
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 image:
 	docker build -f deploy/Dockerfile -t batchmill .

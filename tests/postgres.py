@@ -189,6 +189,15 @@ class Server:
         yield name, clock
         self._idle.append((name, clock))
 
+    def make_empty(self) -> str:
+        """A database without tables; its name. Whoever asked for it drops it."""
+        name = f"empty{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return name
+
+    def drop(self, name: str) -> None:
+        self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
     def _empty(self, name: str) -> None:
         """Make it what the migrations leave; whoever still uses it is thrown out."""
         script = "".join(f'DELETE FROM "{table}";' for table in self._tables)

@@ -30,6 +30,11 @@ class Timing:
         """After so long without a renewal a worker holds its leases for lost."""
         return self.lease_seconds - self.beat_seconds
 
+    @property
+    def renew_seconds(self) -> float:
+        """A renewal that takes longer is given up, so that others can be tried before the fence."""
+        return self.lease_seconds / 3
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:

@@ -89,7 +89,10 @@ class Heart:
             try:
                 if ledger is None:
                     ledger = await self._open_ledger()
-                await self._renew(ledger)
+                async with asyncio.timeout(self._timing.renew_seconds):
+                    await self._renew(ledger)
+            except TimeoutError:
+                log.warning("renew_failed", error="the database does not answer in time")
             except LedgerError as error:
                 log.warning("renew_failed", error=str(error))
             except Exception:

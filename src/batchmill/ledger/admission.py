@@ -12,6 +12,7 @@ from operator import attrgetter
 
 import sqlalchemy as sa
 
+from batchmill.ledger.claimable import OPEN_LINES, Claimable
 from batchmill.ledger.rows import Row
 from batchmill.ledger.schema import job, tenant
 from batchmill.ledger.store import Transaction
@@ -19,7 +20,6 @@ from batchmill.model import JobId, JobState, TenantId
 from batchmill.quotas import InLine, TenantQuota, may_enter
 
 _ENTERABLE = (JobState.QUEUED.value, JobState.RUNNING.value)
-OPEN_LINES = (job.c.total - job.c.succeeded - job.c.failed).label("open_lines")
 _STANDING = sa.select(
     job.c.id, job.c.tenant, job.c.state, job.c.priority, job.c.ordinal, job.c.paused, job.c.let_in
 ).add_columns(OPEN_LINES)
@@ -27,7 +27,7 @@ _by_tenant = attrgetter("tenant")
 
 
 def held_back(
-    tx: Transaction, rows: Sequence[Row], lines_up: Callable[[Row], bool]
+    tx: Transaction, rows: Sequence[Claimable], lines_up: Callable[[Claimable], bool]
 ) -> frozenset[JobId]:
     """The jobs among these that may give no shards to run, for want of room. `lines_up` says which
     of them would run here: only they can be in the way of others."""
@@ -51,7 +51,9 @@ def quota_of(tx: Transaction, id: TenantId) -> TenantQuota:
     return TenantQuota(most, pending, frozenset(waiting))
 
 
-def _entering(tx: Transaction, rows: Iterable[Row], line: set[JobId]) -> frozenset[JobId]:
+def _entering(
+    tx: Transaction, rows: Iterable[Row | Claimable], line: set[JobId]
+) -> frozenset[JobId]:
     """Those in line for which their tenant has room."""
     found: frozenset[JobId] = frozenset()
     for whose, its in groupby(sorted(rows, key=_by_tenant), _by_tenant):
@@ -70,13 +72,13 @@ def _locked(tx: Transaction, tenants: Sequence[TenantId]) -> Sequence[Row]:
     return tx.all(_STANDING.where(job.c.tenant.in_(tenants), job.c.state.in_(_ENTERABLE)))
 
 
-def _may_run(row: Row) -> bool:
+def _may_run(row: Claimable) -> bool:
     return row.state in _ENTERABLE
 
 
-def _pending(rows: Iterable[Row]) -> int:
+def _pending(rows: Iterable[Row | Claimable]) -> int:
     return sum(row.open_lines for row in rows if row.let_in)
 
 
-def _in_line(row: Row) -> InLine:
+def _in_line(row: Row | Claimable) -> InLine:
     return InLine(row.id, row.priority, row.ordinal, row.open_lines)

@@ -44,7 +44,8 @@ def claim(
 ) -> tuple[Lease, Job | None] | None:
     """Lease the next due chore of these kinds; gives up those whose owners died five times.
     `lost` is as in `claims.claim`."""
-    release(tx, lost, 0.0)
+    if tx.again:
+        release(tx, lost, 0.0)
     lost.clear()
     for kind in (kind for kind in _ORDER if kind in kinds):
         while (row := _next(tx, kind)) is not None:

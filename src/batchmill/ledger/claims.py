@@ -12,11 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batchmill.ledger.admission import OPEN_LINES, held_back
+from batchmill.ledger.admission import held_back
+from batchmill.ledger.claimable import Claimable, claimable_jobs
 from batchmill.ledger.endings import may_become
 from batchmill.ledger.leases import (
-    CLAIMABLE_STATES,
-    HAS_OPEN,
     HAS_RUN_OUT,
     IS_CLAIMABLE,
     STOPPED_STATES,
@@ -60,24 +59,6 @@ _LEASED_BY_JOB = (
 )
 """Leased run shards of each job: all, those that have run out, and those granted before their job
 stopped."""
-
-_CLAIMABLE_JOBS = sa.select(
-    job.c.id,
-    job.c.tenant,
-    job.c.priority,
-    job.c.deadline,
-    job.c.ordinal,
-    job.c.state,
-    job.c.ending,
-    job.c.model,
-    job.c.paused,
-    job.c.let_in,
-    OPEN_LINES,
-    job.c.stopped_tick,
-    job.c.stopped_boot,
-    HAS_OPEN.label("has_open"),
-).where(job.c.state.in_(CLAIMABLE_STATES))
-"""The jobs whose shards may be run or settled, and whether each has an open one."""
 
 
 def _some_of_a_job(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -163,12 +144,14 @@ def claim(tx: Transaction, owner: Owner, want: Want, lost: list[Lease]) -> tuple
     """Lease up to `want.limit` shards, or `want.settle_limit` where some are to be settled: these
     first, then by turns.
 
-    `lost` keeps what is granted. Run again, the step first gives that back: an answer that did
-    not come may have granted it, to an owner who never learns of it.
+    `lost` keeps what is granted. Where an earlier run may have been committed, it is given back
+    first: its owner has not learnt of it. An owner claims one thing after the other, so that
+    this is its own.
     """
-    release(tx, lost, 0.0)
+    if tx.again:
+        release(tx, lost, 0.0)
     leased = {row.job_id: row for row in tx.all(_LEASED_BY_JOB, clock_of(tx.at))}
-    rows = tx.all(_CLAIMABLE_JOBS, clock_of(tx.at))
+    rows = claimable_jobs(tx)
     running = {each: row.leased - row.over for each, row in leased.items()}
     load = _Load(running, _by_tenant(rows, running))
     barred = held_back(tx, rows, lambda row: _lines_up(row, want))
@@ -207,7 +190,7 @@ def _deal(
     return taken
 
 
-def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[TenantId, int]:
+def _by_tenant(jobs: Sequence[Claimable], running: Mapping[JobId, int]) -> dict[TenantId, int]:
     """How many shards run now for each tenant."""
     tenants: dict[TenantId, int] = {}
     for row in jobs:
@@ -215,7 +198,7 @@ def _by_tenant(jobs: Sequence[Row], running: Mapping[JobId, int]) -> dict[Tenant
     return tenants
 
 
-def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | None:
+def _turn(tx: Transaction, row: Claimable, leased: Row | None, want: Want) -> _Turn | None:
     """The job as one that may give shards to this worker, or None."""
     stopped = row.state in STOPPED_STATES
     if not (want.settling if stopped else want.running and _suits(row, want)):
@@ -226,28 +209,30 @@ def _turn(tx: Transaction, row: Row, leased: Row | None, want: Want) -> _Turn | 
     if not (fresh or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
-    stop = Ending(row.ending) if stopped else None
+    stop = Ending(str(row.ending)) if stopped else None
     return _Turn(candidate, stop, revocable, bool(abandoned), fresh)
 
 
-def _lines_up(row: Row, want: Want) -> bool:
+def _lines_up(row: Claimable, want: Want) -> bool:
     """The job waits for its tenant's quota, and nothing else keeps it from running here."""
     servable = want.servable
     is_served = servable is None or row.model is None or row.model in servable
     return not row.paused and row.has_open and is_served
 
 
-def _suits(row: Row, want: Want) -> bool:
+def _suits(row: Claimable, want: Want) -> bool:
     """The job may run, and on this worker."""
     if row.paused:
         return False
     return want.serving is None or row.model is None or row.model in want.serving
 
 
-def _stop_is_old(tx: Transaction, row: Row) -> bool:
+def _stop_is_old(tx: Transaction, row: Claimable) -> bool:
     """Owners have had two beats to close their shards since the job stopped."""
     two_beats = 2 * tx.rules.timing.beat_seconds
-    return bool(row.stopped_boot != tx.at.boot or row.stopped_tick + two_beats <= tx.at.tick)
+    if row.stopped_tick is None or row.stopped_boot != tx.at.boot:
+        return True
+    return row.stopped_tick + two_beats <= tx.at.tick
 
 
 def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list[Row]:

@@ -53,7 +53,8 @@ def claim(
 ) -> DeliveryLease | None:
     """Lease one delivery that is due, or whose lease has run out. `lost` is as in
     `claims.claim`."""
-    release(tx, lost, 0.0)
+    if tx.again:
+        release(tx, lost, 0.0)
     may_be = [
         delivery.c.receiver.not_in(sorted(not_receivers)),
         delivery.c.tenant.not_in(sorted(not_tenants)),

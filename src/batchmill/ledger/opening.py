@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from batchmill.ledger.mounts import network_type
 from batchmill.ledger.pgerrors import fault_of, shown_url
 from batchmill.ledger.sqlite import Sqlite
 from batchmill.ledger.store import Database, patiently
-from batchmill.ledger.upgrade import bring_up_to_date, require_newest, upgrade, versions
+from batchmill.ledger.upgrade import bring_up_to_date, migrating, require_newest, upgrade, versions
 
 if TYPE_CHECKING:
     from batchmill.ledger.postgres import Postgres
@@ -55,9 +54,10 @@ async def upgrade_database(database: str | Path) -> str:
         return versions()[-1]
     opened = _postgres(str(database))
     try:
-        await patiently(
-            opened, lambda _: opened.migrate(lambda c: bring_up_to_date(c, opened.shown))
-        )
+        async with migrating():
+            await patiently(
+                opened, lambda _: opened.migrate(lambda c: bring_up_to_date(c, opened.shown))
+            )
     finally:
         await opened.close()
     return versions()[-1]
@@ -85,10 +85,11 @@ def _postgres(url: str) -> Postgres:
     shown = shown_url(url)
     if (fault := fault_of(url)) is not None:
         raise _refused(shown, fault)
-    if importlib.util.find_spec("asyncpg") is None:
-        raise _refused(shown, "PostgreSQL needs an extra: pip install 'batchmill[postgres]'")
-    from batchmill.ledger.postgres import Postgres  # noqa: PLC0415 - an extra
-
+    try:
+        from batchmill.ledger.postgres import Postgres  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        message = "PostgreSQL needs an extra: pip install 'batchmill[postgres]'"
+        raise _refused(shown, message) from error
     return Postgres(url, shown)
 
 

@@ -18,6 +18,8 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 _BUSY = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006", "25P03")
 """Connections, conflicts, too many of either, restarts and failovers: these pass by themselves."""
 
+_ENDED = ("08", "57P01", "57P02")
+
 _WHAT_TO_DO = (
     ("28", "refuses this user or password; check database_url"),
     ("3D000", "does not exist; create it, or check database_url"),
@@ -53,6 +55,13 @@ def is_busy(error: BaseException) -> bool:
     return (
         state.startswith(_BUSY) if state else isinstance(_cause(error), OSError | ConnectionError)
     )
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Whether the transaction may have been committed: its connection ended before an answer. An
+    answer of the server's that is an error says that it was not."""
+    state = sqlstate(error)
+    return not state or state.startswith(_ENDED)
 
 
 def describe(error: BaseException, shown: str) -> str:

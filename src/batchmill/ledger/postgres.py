@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batchmill.clock import Clock, jitter
 from batchmill.errors import InvalidInput
-from batchmill.ledger.pgerrors import describe, is_busy, sqlstate
+from batchmill.ledger.pgerrors import describe, is_busy, leaves_doubt, sqlstate
 from batchmill.ledger.schema import meta
 from batchmill.ledger.store import Moment
 
@@ -38,6 +38,7 @@ BOOT = "postgresql"
 """The server's clock has no boots."""
 CHANNEL = "batchmill_work"
 LISTENER_CHECK_SECONDS = 30.0
+AWAY_SECONDS = 2.0
 SPREAD_SECONDS = 0.05
 """Rings within that time count as one, and a fleet does not answer one all at once."""
 
@@ -95,8 +96,15 @@ class Postgres:
     pauses: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0)
     """About ten seconds: longer than a restart of the server takes."""
 
-    def __init__(self, url: str, shown: str, *, connections: int = CONNECTIONS) -> None:
-        self.shown = shown
+    def __init__(
+        self,
+        url: str,
+        shown: str,
+        *,
+        connections: int = CONNECTIONS,
+        step_seconds: float = STEP_SECONDS,
+    ) -> None:
+        self.shown, self._step_seconds = shown, step_seconds
         self._url = url
         self.engine = self._new_engine(connections)
         self._reader = self.engine.execution_options(
@@ -109,7 +117,7 @@ class Postgres:
         engine = self.engine if write else self._reader
         distrusted = self._distrusted
         try:
-            async with asyncio.timeout(STEP_SECONDS), engine.begin() as connection:
+            async with asyncio.timeout(self._step_seconds), engine.begin() as connection:
                 return await connection.run_sync(work)
         except DBAPIError as error:
             if sqlstate(error) == _NUL:
@@ -152,8 +160,8 @@ class Postgres:
             try:
                 await self._hear(rung)
             except self.errors as error:
-                log.warning("listen_failed", error=self.describe(error))
-            await asyncio.sleep(0.5 + jitter())
+                log.info("listening_again", error=self.describe(error))
+            await asyncio.sleep(AWAY_SECONDS * (0.5 + jitter()))
 
     def insert_new(self, table: sa.Table) -> sa.Insert:
         return insert(table).on_conflict_do_nothing()
@@ -167,6 +175,9 @@ class Postgres:
 
     def is_busy(self, error: BaseException) -> bool:
         return is_busy(error)
+
+    def leaves_doubt(self, error: BaseException) -> bool:
+        return leaves_doubt(error)
 
     def describe(self, error: BaseException) -> str:
         return describe(error, self.shown)

@@ -119,6 +119,9 @@ class Sqlite:
     def is_busy(self, error: BaseException) -> bool:
         return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
+    def leaves_doubt(self, error: BaseException) -> bool:  # noqa: ARG002 - none of them does
+        return False
+
     def describe(self, error: BaseException) -> str:
         name = _name(error)
         for prefix, advice in _WHAT_TO_DO:

@@ -85,7 +85,10 @@ class Database(Protocol):
         """An insert that overwrites a row of the same key, where `when` holds for it."""
 
     def is_busy(self, error: BaseException) -> bool:
-        """Whether the step may succeed when tried again soon. It may have been committed."""
+        """Whether the step may succeed when tried again soon."""
+
+    def leaves_doubt(self, error: BaseException) -> bool:
+        """Whether the step may have been committed all the same."""
 
     def describe(self, error: BaseException) -> str:
         """One sentence for people: what is wrong with the database, and what to do."""
@@ -101,7 +104,7 @@ class Transaction:
     at: Moment
     rules: Rules
     again: bool = False
-    """This very step was run before, and may have been committed although no answer came."""
+    """This very step was run before, and may have been committed: no answer came."""
 
     def hold(self, name: str) -> None:
         """Go on alone among the transactions that hold this name, where they may run at once."""
@@ -194,20 +197,21 @@ class Store:
 
 async def patiently(database: Database, attempt: Callable[[bool], Awaitable[T]]) -> T:
     """Try until the database is no longer busy, or for as long as it asks to be waited for. The
-    attempt is told whether it is another one.
+    attempt is told whether an earlier one may have been committed.
 
     What breaks a rule of the tables is tried once more: an earlier try may have been committed
     while this one ran. Raises `StateConflict` or `LedgerUnavailable`.
     """
-    conflicts = 0
-    for tried, pause in enumerate((*database.pauses, None)):
+    doubt, conflicts = False, 0
+    for pause in (*database.pauses, None):
         try:
-            return await attempt(tried > 0)
+            return await attempt(doubt)
         except IntegrityError as error:
-            conflicts += 1
+            doubt, conflicts = True, conflicts + 1
             if pause is None or conflicts > 1:
                 raise StateConflict(database.describe(error)) from error
         except database.errors as error:
+            doubt = doubt or database.leaves_doubt(error)
             if pause is None or not database.is_busy(error):
                 raise LedgerUnavailable(database.describe(error)) from error
             await asyncio.sleep(pause * (0.5 + jitter()))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -36,22 +38,29 @@ async def upgrade(database: Database, where: str) -> None:
         == versions()[-1]
     ):
         return
+    async with migrating():
+        await database.run(_bring_up_to_date, write=True)
+
+
+@asynccontextmanager
+async def migrating() -> AsyncIterator[None]:
+    """Be the only one in this process that migrates."""
     while not _one_at_a_time.acquire(blocking=False):  # noqa: ASYNC110 - held by another thread
         await asyncio.sleep(0.01)
     try:
-        await database.run(_bring_up_to_date, write=True)
+        yield
     finally:
         _one_at_a_time.release()
 
 
 def bring_up_to_date(connection: sa.Connection, where: str) -> None:
-    """Make the tables what this release needs, within a transaction that nobody else has.
+    """Make the tables what this release needs, within a transaction that nobody else has and
+    while `migrating`.
 
     Refuses, with `ConfigError`, a database that a newer release has written.
     """
     if _known_version(connection, where) != versions()[-1]:
-        with _one_at_a_time:
-            _migrate(connection)
+        _migrate(connection)
 
 
 def require_newest(connection: sa.Connection, where: str) -> None:

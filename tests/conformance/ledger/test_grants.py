@@ -11,10 +11,12 @@ from batchmill.fleet import Beat
 from batchmill.grants import Asks, Demand, Grants, Measure, Resource, Share
 from batchmill.ledger.dealing import Hand, deal
 from batchmill.model import Owner
-from tests.conformance.ledger.world import ALICE, BOB, LEASE_SECONDS, World
+from tests.conformance.ledger.world import ALICE, BOB, LEASE_SECONDS, World, only_sqlite
 
 CALLS = Resource("gpu", "", Measure.CONCURRENCY)
 TOKENS = Resource("gpu", "large", Measure.TOKENS)
+BEATS = 20
+"""In which all is dealt, although a beat that finds the deck in another's hand goes without."""
 
 
 @pytest.fixture
@@ -22,6 +24,7 @@ def statements(world: World) -> list[str]:
     """What the ledger sends to its database."""
     sent: list[str] = []
     engine = world.ledger._store._database.engine
+    engine = getattr(engine, "sync_engine", engine)
     sa.event.listen(engine, "before_cursor_execute", lambda *event: sent.append(event[2]))
     return sent
 
@@ -35,7 +38,8 @@ async def ask(world: World, owner: Owner, wants: float, using: float = 0, heard:
 
 
 def amount(grants: Grants, of: Resource = CALLS) -> float:
-    return {share.of: share.amount for share in grants.shares}[of]
+    """A share; none where the deck was in another's hand."""
+    return {share.of: share.amount for share in grants.shares}.get(of, 0.0)
 
 
 async def both(world: World) -> tuple[Grants, Grants]:
@@ -129,6 +133,7 @@ async def test_shares_of_a_worker_whose_process_is_gone_are_free_at_once(world: 
     assert amount(await ask(world, BOB, 50, 25, bob.version)) == 50
 
 
+@only_sqlite
 async def test_shares_of_an_earlier_boot_are_free(world: World) -> None:
     await ask(world, ALICE, 50)
     world.clock.reboot()
@@ -147,7 +152,7 @@ async def test_workers_that_beat_at_once_never_get_more_than_the_limit(
         using = amount(before) if before.shares else 0.0
         told[owner] = await ask(its, owner, 50, using, before.version)
 
-    for _ in range(5):
+    for _ in range(BEATS):
         async with asyncio.TaskGroup() as beats:
             for owner, its in zip(owners, worlds, strict=True):
                 beats.create_task(beat(owner, its))
