@@ -96,8 +96,8 @@ class Worker:
         self._pool = Pool(LOW_WINDOWS * window, self._when_low)
         self._holdings, self._rates = Holdings(), Rates()
         self._shares = Shares(self._links)
-        parts = (self._links, aliases, self._pool, self._holdings)
-        self._appetite = Appetite(*parts, self._rules.room, window)
+        at_hand = (self._links, aliases, self._pool, self._holdings)
+        self._appetite = Appetite(*at_hand, self._rules.room, window)
         ledger, blobs = stores.ledger, stores.blobs
         self._storeroom = Storeroom(
             blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
@@ -111,16 +111,8 @@ class Worker:
             storage=self._storeroom.said,
             counted=self._rates.count,
         )
-        self._dispatcher = Dispatcher(
-            self._links,
-            self._pool,
-            self._collector,
-            ledger,
-            formats,
-            clock,
-            may_send=self._may_send,
-            released=released,
-        )
+        to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
+        self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
         self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
