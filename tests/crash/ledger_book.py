@@ -6,10 +6,8 @@ only right one. `Photo` is what stands in the database at one moment.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from batchmill.clock import ManualClock
@@ -28,6 +26,8 @@ from batchmill.model import (
 from tests.conformance.ledger.world import BEAT_SECONDS, LEASE_SECONDS
 
 Key = tuple[JobId, Kind, int]
+Ask = Callable[[str], Sequence[Any]]
+"""Asks a database; rows by the names of their columns."""
 COUNTERS = (
     "succeeded",
     "failed",
@@ -212,15 +212,12 @@ class Photo:
     rows: dict[Key, dict[str, Any]]
 
     @classmethod
-    def take(cls, database: Path) -> Photo:
-        connection = sqlite3.connect(database)
-        connection.row_factory = sqlite3.Row
-        jobs = {JobId(row["id"]): dict(row) for row in connection.execute("SELECT * FROM job")}
-        found = connection.execute("SELECT job_id, kind, n, epoch, state FROM shard")
+    def take(cls, ask: Ask) -> Photo:
+        jobs = {JobId(row["id"]): dict(row) for row in ask("SELECT * FROM job")}
+        found = ask("SELECT job_id, kind, n, epoch, state FROM shard")
         rows = {(JobId(r["job_id"]), Kind(r["kind"]), r["n"]): dict(r) for r in found}
-        (wall,) = connection.execute("SELECT value FROM meta WHERE name = 'wall'").fetchone()
-        connection.close()
-        return cls(wall, jobs, rows)
+        (wall,) = ask("SELECT value FROM meta WHERE name = 'wall'")
+        return cls(wall["value"], jobs, rows)
 
     def follows(self, before: Photo) -> None:
         """Nothing here may be, seeing what was before: counters that fell, a terminal job that

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,16 +68,32 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="batchmill-"))
-        self.path = self.folder / "ledger.db"
         self.runner = asyncio.Runner()
-        self.clock = ManualClock()
+        self.clock = self.make_database()
         self.book = Book(self.clock)
         self.jobs: list[Job] = []
         self.plans: dict[JobId, list[int]] = {}
         self.leases: list[ShardLease] = []
         self.chores: list[Lease] = []
         self.published: list[tuple[Lease, Part]] = []
+
+    def make_database(self) -> ManualClock:
+        """Make an empty database; the clock that it follows."""
+        self.folder = Path(tempfile.mkdtemp(prefix="batchmill-"))
+        self.path: Path | str = Path(shutil.copyfile(_template(), self.folder / "ledger.db"))
+        return ManualClock()
+
+    def remove_database(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def ask(self, statement: str) -> Sequence[Any]:
+        """Rows of the database, behind the ledger's back."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            return connection.execute(statement).fetchall()
+
+    def photo(self) -> Photo:
+        return Photo.take(self.ask)
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(step)
@@ -84,9 +102,8 @@ class LedgerMachine(RuleBasedStateMachine):
         planned=st.lists(SHARDS, min_size=1, max_size=3), window=st.sampled_from([1e6, 60.0])
     )
     def start(self, planned: list[list[int]], window: float) -> None:
-        shutil.copyfile(_template(), self.path)
         self.open()
-        self.before = Photo.take(self.path)
+        self.before = self.photo()
         for shards in planned:
             self._create(shards, window=window)
             self._claim_chore(RESCUER)
@@ -128,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
             case "delete":
                 self.run(ledger.delete_job(*at))
             case "fail":
-                if Photo.take(self.path).jobs[job.id]["state"] == "validating":
+                if self.photo().jobs[job.id]["state"] == "validating":
                     self.book.grants.pop((job.id, Kind.VALIDATE, 0), None)
                 self.run(ledger.fail_job(job.id, ERROR))
             case "input":
@@ -137,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.run(ledger.set_paused(*at, how == "pause"))
 
     def _delete_input(self, job: Job) -> None:
-        row = Photo.take(self.path).jobs[job.id]
+        row = self.photo().jobs[job.id]
         going_on = row["state"] in {"validating", "queued", "running", "finalizing"}
         try:
             self.run(self.ledger.delete_file(job.tenant, job.input_files[0]))
@@ -158,7 +175,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._claim(owner, Want(limit, settling=wanted[0], running=wanted[1]))
 
     def _claim(self, owner: Owner, want: Want) -> None:
-        states = Photo.take(self.path).jobs
+        states = self.photo().jobs
         held = self.run(self.ledger.claim_shards(owner, want))
         assert len(held) <= want.limit
         for each in held:
@@ -188,7 +205,7 @@ class LedgerMachine(RuleBasedStateMachine):
         holding = {lease for lease in mine if self.book.holds(lease)}
         latest = {lease.key: lease for lease in mine}
         renewal = self.run(self.ledger.renew(owner, list(latest.values()), Beat()))
-        states = Photo.take(self.path).jobs
+        states = self.photo().jobs
         for lease in latest.values():
             answer = renewal.answers[lease.key]
             assert (answer.verdict is not Verdict.GONE) is (lease in holding)
@@ -286,7 +303,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _learn_of_chores_given_up(self) -> None:
         """Chores that killed five owners end in the same step; each had one more grant."""
-        for key, row in Photo.take(self.path).rows.items():
+        for key, row in self.photo().rows.items():
             if key[1] in CHORES and row["state"] == "closed" and key in self.book.grants:
                 last = self.book.grants.pop(key)
                 assert row["epoch"] == last.lease.epoch + 1
@@ -309,7 +326,7 @@ class LedgerMachine(RuleBasedStateMachine):
             del self.book.grants[lease.key]
 
     def _end_chore(self, lease: Lease, how: str, *, holding: bool) -> None:
-        closed = Photo.take(self.path).rows[lease.key]["state"] == "closed"
+        closed = self.photo().rows[lease.key]["state"] == "closed"
         try:
             if lease.kind is Kind.FINALIZE:
                 job = self.run(self.world.end(lease))
@@ -326,7 +343,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._learn_of_shards(lease.job)
 
     def _learn_of_shards(self, job: JobId) -> None:
-        planned = [key for key in Photo.take(self.path).rows if key[:2] == (job, Kind.RUN)]
+        planned = [key for key in self.photo().rows if key[:2] == (job, Kind.RUN)]
         for _, _, n in planned:
             self.book.shards.setdefault((job, n), ShardBook(self.plans[job][n]))
 
@@ -359,7 +376,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_doubled_or_undone(self) -> None:
-        now = Photo.take(self.path)
+        now = self.photo()
         now.follows(self.before)
         now.agrees_with(self.book)
         now.note_stops(self.book)
@@ -372,18 +389,18 @@ class LedgerMachine(RuleBasedStateMachine):
         finally:
             if hasattr(self, "ledger"):
                 self.run(self.ledger.close_connections())
+            self.remove_database()
             self.runner.close()
-            shutil.rmtree(self.folder)
 
     def _drive_every_job_to_its_end(self) -> None:
         for job in self.jobs:
             self.run(self.ledger.set_paused(job.tenant, job.id, False))
         for _ in range(40):
-            if not Photo.take(self.path).unfinished():
+            if not self.photo().unfinished():
                 break
             self.clock.advance(LEASE_SECONDS + 500)
             self._rescue()
-        last = Photo.take(self.path)
+        last = self.photo()
         last.follows(self.before)
         assert not last.unfinished()
         for job in self.jobs:

@@ -76,10 +76,10 @@ def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
 def leave(tx: Transaction, owner: Owner) -> None:
     """Let this life of a worker count as over: its last beat belongs to no present boot. It has
     nothing in flight, so that its shares are free."""
-    grants.release(tx, owner)
     name, _, incarnation = owner.partition("/")
     mine = sa.update(worker).where(worker.c.id == name, worker.c.incarnation == incarnation)
     tx.run(mine.values(beat_boot=""))
+    grants.release(tx, owner)
 
 
 def workers(tx: Transaction) -> tuple[Worker, ...]:

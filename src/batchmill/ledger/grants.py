@@ -49,7 +49,8 @@ def release(tx: Transaction, owner: Owner) -> None:
 
 def release_worker(tx: Transaction, id: str) -> None:
     """Release what every life of a worker held that is known to be gone."""
-    tx.run(sa.delete(grant).where(grant.c.owner > f"{id}/", grant.c.owner < f"{id}0"))
+    its = sa.func.substr(grant.c.owner, 1, len(id) + 1) == f"{id}/"  # in any collation
+    tx.run(sa.delete(grant).where(its))
 
 
 def _dealt(tx: Transaction, owner: Owner, asks: Asks, *, all_live: bool) -> Dealt:
