@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from batchmill.core.collect import LATE_SECONDS
 from tests import postgres
 from tests.chaos.verdict import Verdict, judge_job
 from tests.fleet import Fleet, Member
@@ -195,7 +196,7 @@ def _judge_calls(engine: Process, verdict: Verdict) -> None:
         Http(f"http://127.0.0.1:{engine.ready}").call("GET", "/sim/calls").json()
     )
     repeated = calls["total"] - LINES
-    seconds = UNWRITTEN_SECONDS + 3 * GROUP_SECONDS
+    seconds = LATE_SECONDS + 3 * GROUP_SECONDS
     allowed = CONCURRENCY + int(seconds * CONCURRENCY / LATENCY_SECONDS)
     verdict.figures |= {"repeated calls": repeated, "most at once": calls["max_in_flight"]}
     verdict.require(repeated >= 0, "lines were answered without a call")
