@@ -16,7 +16,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from batchmill.app.stopping import notice_seconds
-from batchmill.config import Settings, load
+from batchmill.config import load
 from batchmill.web.meter import Meter
 from tools.deploy_tools import KUBERNETES, Tools
 
@@ -205,9 +205,6 @@ def test_without_options_there_is_nothing_that_a_cluster_may_lack(render: Render
     assert kinds == {"ConfigMap", "Deployment", "Job", "PodDisruptionBudget", "Service"}
 
 
-@pytest.mark.skipif(
-    "database_url" not in Settings.model_fields, reason="comes with the ledger on PostgreSQL"
-)
 def test_the_configuration_and_the_variables_are_read_by_batchmill(
     render: Render, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from batchmill.config import Settings, load
+from batchmill.config import load
 from batchmill.quantities import parse_duration
 from tools.deploy_tools import Tools
 
@@ -106,9 +106,6 @@ def test_every_image_is_pinned_but_our_own() -> None:
             assert re.search(r":\d[\w.-]+$", service["image"]), name
 
 
-@pytest.mark.skipif(
-    "database_url" not in Settings.model_fields, reason="comes with the ledger on PostgreSQL"
-)
 def test_its_settings_are_settings() -> None:
     for name in OURS:
         values = {
