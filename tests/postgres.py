@@ -44,6 +44,7 @@ _SETTINGS = {
     "log_min_messages": "warning",
     "lc_messages": "C",
 }
+_DURABLE = {"fsync": "on", "full_page_writes": "on"}
 _MOVABLE_TIME = """
 CREATE SCHEMA clock;
 CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
@@ -97,7 +98,9 @@ class PostgresClock(ManualClock):
 class Server:
     """One PostgreSQL server in a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """`durable` syncs as a server in earnest does: for measurements."""
+        self._settings = _SETTINGS | (_DURABLE if durable else {})
         self.folder = Path(tempfile.mkdtemp(prefix="batchmill-postgres-"))
         self.folder.chmod(0o755)
         self._data = self.folder / "data"
@@ -109,6 +112,12 @@ class Server:
         self._tables: list[str] = []
         self._idle: list[tuple[str, PostgresClock]] = []
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children are all others of it."""
+        assert self._process is not None
+        return self._process.pid
+
     def make(self) -> None:
         """Make its files."""
         self._data.mkdir(mode=0o700)
@@ -118,7 +127,7 @@ class Server:
             os.chown(self._data, NOBODY, NOBODY)
         how = ["--no-sync", "--encoding=utf8", "--locale=C.UTF-8", "--auth=scram-sha-256"]
         self._run("initdb", *how, "-U", "postgres", f"--pwfile={secret}", "-D", str(self._data))
-        settings = [f"{name} = '{value}'\n" for name, value in _SETTINGS.items()]
+        settings = [f"{name} = '{value}'\n" for name, value in self._settings.items()]
         settings.append(f"unix_socket_directories = ''\nport = {self.port}\n")
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(settings)
@@ -238,14 +247,14 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(*, durable: bool = False) -> Iterator[Server]:
     """A server with its template; gone at the end. Skips where PostgreSQL is not installed, which
     is a failure in CI."""
     if os.environ.get("CI") != "true":
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             pytest.skip(f"{' and '.join(missing)} must be installed for tests on PostgreSQL")
-    server = Server()
+    server = Server(durable=durable)
     try:
         server.make()
         server.start()
