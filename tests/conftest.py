@@ -1,6 +1,7 @@
 """What all tests share: those that need a quiet machine run while no other test does.
 
-The tests of one file stay together, so that they share what they start. With several pytest
+The tests of one file stay together, so that they share what they start; those of `crash/` share
+nothing, and each goes where there is room. With several pytest
 workers, a test that is marked `serial` holds a lock alone, every other test holds it together
 with others. A gate in front of the lock keeps a waiting serial test from being overtaken for ever.
 """
@@ -19,7 +20,8 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         serial = item.get_closest_marker("serial") is not None
-        item.add_marker(pytest.mark.xdist_group("serial" if serial else str(item.path)))
+        apart = item.nodeid if "crash" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group("serial" if serial else apart))
 
 
 @pytest.fixture(autouse=True)
