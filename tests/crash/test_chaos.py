@@ -14,7 +14,7 @@ from tests.chaos.schedule import Blow, Outage, outages, strikes
 from tests.chaos.stores import Stores, on_files, on_servers
 from tests.s3 import needs_s3
 
-LINES = 6_000
+LINES = 4_000
 
 
 @pytest.mark.timeout(400)

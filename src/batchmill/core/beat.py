@@ -79,6 +79,10 @@ class Heart:
         then nothing may be sent."""
         return now - self._renewed_at > self._fence_seconds
 
+    def is_latest(self, until: float) -> bool:
+        """Whether no later renewal has come than the one that holds until then."""
+        return until >= self._renewed_at + self._fence_seconds
+
     def _live(self) -> None:
         asyncio.run(self._run())
 

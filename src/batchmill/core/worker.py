@@ -230,7 +230,8 @@ class Worker:
             if answer is None or (self._stopping and answer.verdict is Verdict.KEEP):
                 continue
             self._holdings.tell(lease, answer)
-        if renewal.grants is not None:
+        latest = self._heart is None or self._heart.is_latest(until)
+        if renewal.grants is not None and latest:  # what a busy loop hears late is out of date
             self._shares.hear(renewal.grants, until, self._clock.boot())
         self._dispatcher.ring()
         if renewal.work:

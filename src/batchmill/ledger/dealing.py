@@ -25,11 +25,13 @@ TURN_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What one worker holds of a resource, and what it would use."""
+    """What one worker holds of a resource, what it would use, and how much of the held it was
+    told: the rest it only may still be using, from before its lease ran out."""
 
     of: Resource
     held: float
     wants: float
+    told: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ def deal(
     grows = lacks = False
     for demand in asks.demands:
         lot = None if mine is None else mine.lot(demand.of)
-        before = 0.0 if lot is None else lot.held
-        held = demand.using if heard else max(demand.using, before)
+        before = 0.0 if lot is None else lot.told
+        held = demand.using if lot is None or heard else max(demand.using, lot.held)
         theirs = [each for hand in others if (each := hand.lot(demand.of)) is not None]
         wanting = {hand.owner: each.wants for hand in others if (each := hand.lot(demand.of))}
         target = targets(demand, wanting | {owner: demand.wants}, turn)[owner]
@@ -84,7 +86,8 @@ def deal(
         share = min(target, max(before, free) if may_grow else before)
         lacks = lacks or target > before * (1.0 + TOLERANCE)
         grows = grows or share > demand.using
-        lots.append(Lot(demand.of, max(held, share), demand.wants))
+        told = share if heard else max(before, share)
+        lots.append(Lot(demand.of, max(held, share), demand.wants, told))
         shares.append(Share(demand.of, share))
     version = 0 if mine is None else mine.version
     if grows:

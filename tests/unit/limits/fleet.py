@@ -64,8 +64,9 @@ class Member:
         self.said = Asks(tuple(demands), self.heard)
 
     def hear(self, now: float) -> None:
-        """Hear the eldest answer that is under way."""
-        grants, until = self.unheard.popleft()
+        """Hear the newest answer that has come: those before it are passed over."""
+        grants, until = self.unheard.pop()
+        self.unheard.clear()
         self.heard, self.until = grants.version, until
         self.limits.hear(grants, until, now + self.skew)
 
