@@ -152,8 +152,11 @@ def test_a_restart_without_time_to_drain_repeats_only_calls_that_were_not_answer
                 worker.start()
             assert_whole(door, door.wait_ended(job["id"], 120), lines)
             calls = sim.calls()
-            assert calls["by_status"] == {"200": lines}
-            assert calls["total"] == lines + calls["aborted"]
+            answered = calls["by_status"].pop("200")
+            assert calls["by_status"] == {}
+            assert calls["total"] == answered + calls["aborted"]
+            # an answer may be under way when its call is given up: the engine has counted it
+            assert lines <= answered <= lines + CONCURRENCY
             assert calls["aborted"] > 0, "the drain gave every call its time"
 
 
