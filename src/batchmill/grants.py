@@ -53,10 +53,12 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """A worker's demands, and the version of the last grants that it has heard of."""
+    """A worker's demands as of its stock of that number, and the version of the last grants that it
+    has heard of."""
 
     demands: tuple[Demand, ...] = ()
     heard: int = 0
+    stock: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """A worker's shares, for as long as its leases last. The version grows when a share does."""
+    """A worker's shares, for as long as its leases last. The version grows when a share does; the
+    stock is the one that the worker was answered on."""
 
     version: int = 0
     shares: tuple[Share, ...] = ()
+    stock: int = 0

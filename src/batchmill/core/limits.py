@@ -97,6 +97,7 @@ class Limits:
         self._of = {model: (*self._of_any, meter) for model, meter in self._models.items()}
         self._counts_tokens = any(meter.tokens is not None for meter in meters)
         self._until = -inf
+        self._version = self._unused_as_of = 0
 
     # ---- what a gate asks
 
@@ -168,9 +169,12 @@ class Limits:
 
     # ---- what is said to the ledger, and heard from it
 
-    def demands(self, lines: Mapping[str, int], now: float) -> list[Demand]:
-        """What this worker would use, with so many lines of each model waiting for the engine."""
+    def demands(self, lines: Mapping[str, int], now: float, stock: int) -> list[Demand]:
+        """What this worker would use, with so many lines of each model waiting for the engine, as
+        of its stock of that number."""
         valid = now < self._until
+        if not valid:
+            self._unused_as_of = stock
         found: list[Demand] = []
         for model, meter in self._models.items():
             n = lines.get(model, 0)
@@ -183,7 +187,12 @@ class Limits:
         return found
 
     def hear(self, grants: Grants, until: float, now: float) -> None:
-        """Keep to these shares from now on, and until that moment."""
+        """Keep to these shares from now on, and until that moment. Not to those of an answer that
+        is older than what was said since: that none of them is used any more. A version that was
+        not heard yet is another thing: the ledger keeps what it granted until it was."""
+        if grants.stock < self._unused_as_of and grants.version == self._version:
+            return
+        self._version = grants.version
         shares = {share.of: share.amount for share in grants.shares}
         for meter in self._meters:
             meter.hear(shares, now, valid=now < self._until)

@@ -14,7 +14,7 @@ class Shares:
 
     def __init__(self, links: Sequence[Link]) -> None:
         self._limited = [(link, link.gate.limits) for link in links if link.gate.limits is not None]
-        self._heard = 0
+        self._heard = self._stock = 0
 
     @property
     def are_limited(self) -> bool:
@@ -22,16 +22,18 @@ class Shares:
         return bool(self._limited)
 
     def asks(self, lines: Mapping[str, int], now: float) -> Asks:
-        """What to ask for, with so many lines of each model waiting."""
+        """Take stock: what to ask for, with so many lines of each model waiting."""
+        self._stock += 1
         return Asks(
             tuple(
                 demand
                 for link, limits in self._limited
                 for demand in limits.demands(
-                    {model: n for model, n in lines.items() if link.serves(model)}, now
+                    {model: n for model, n in lines.items() if link.serves(model)}, now, self._stock
                 )
             ),
             self._heard,
+            self._stock,
         )
 
     def hear(self, grants: Grants, until: float, now: float) -> None:

@@ -85,7 +85,7 @@ def deal(
         free = max(0.0, demand.limit - sum(each.held for each in theirs))
         share = min(target, max(before, free) if may_grow else before)
         lacks = lacks or target > before * (1.0 + TOLERANCE)
-        grows = grows or share > demand.using
+        grows = grows or share > min(demand.using, before)
         told = share if heard else max(before, share)
         lots.append(Lot(demand.of, max(held, share), demand.wants, told))
         shares.append(Share(demand.of, share))
@@ -93,7 +93,7 @@ def deal(
     if grows:
         version = max(version, asks.heard, int(tick * 1000)) + 1
     hand = Hand(owner, version, tuple(lots))
-    return Dealt(hand, Grants(version, tuple(shares)), lacks)
+    return Dealt(hand, Grants(version, tuple(shares), asks.stock), lacks)
 
 
 def targets(demand: Demand, wants: Mapping[Owner, float], turn: int) -> Mapping[Owner, float]:

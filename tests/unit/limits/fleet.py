@@ -35,7 +35,7 @@ class Deck:
         mine = live.pop(owner, None)
         dealt = deal(owner, mine, list(live.values()), asks, tick, may_grow=may_grow)
         if not may_grow and owner not in self.rows:
-            return Grants()
+            return Grants(stock=asks.stock)
         self.rows[owner] = Row(dealt.hand, tick + LEASE)
         return dealt.grants
 
@@ -49,6 +49,7 @@ class Member:
     skew: float
     lines: int = 0
     heard: int = 0
+    stock: int = 0
     until: float = -inf
     out: int = 0
     said: Asks = field(default_factory=Asks)
@@ -60,8 +61,9 @@ class Member:
         return self.limits._meters[0]
 
     def take_stock(self, now: float) -> None:
-        demands = self.limits.demands({MODEL: self.lines}, now + self.skew)
-        self.said = Asks(tuple(demands), self.heard)
+        self.stock += 1
+        demands = self.limits.demands({MODEL: self.lines}, now + self.skew, self.stock)
+        self.said = Asks(tuple(demands), self.heard, self.stock)
 
     def hear(self, now: float) -> None:
         """Hear the newest answer that has come: those before it are passed over."""
