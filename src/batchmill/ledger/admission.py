@@ -66,7 +66,7 @@ def _entering(
 def _locked(tx: Transaction, tenants: Sequence[TenantId]) -> Sequence[Row]:
     """The jobs of these tenants as they are once nobody else lets any in."""
     new = [{"id": each, "created_at": tx.at.wall} for each in tenants]
-    tx.each(tx.database.insert_new(tenant), new)
+    tx.each(tx.insert_new(tenant), new)
     mine = sa.select(tenant.c.id).where(tenant.c.id.in_(tenants)).order_by(tenant.c.id)
     tx.all(mine.with_for_update())
     return tx.all(_STANDING.where(job.c.tenant.in_(tenants), job.c.state.in_(_ENTERABLE)))

@@ -46,7 +46,7 @@ def add(tx: Transaction, new: Assembly) -> Assembly:
         "created_at": tx.at.wall,
         "expires_at": tx.at.wall + LASTS_SECONDS,
     }
-    tx.run(tx.database.insert_new(assembly), row)
+    tx.run(tx.insert_new(assembly), row)
     return _present(tx, new.id)
 
 
@@ -65,7 +65,7 @@ def add_piece(tx: Transaction, new: Piece) -> Piece:
         "size_bytes": new.size_bytes,
         "created_at": tx.at.wall,
     }
-    if tx.run(tx.database.insert_new(assembly_piece), row):
+    if tx.run(tx.insert_new(assembly_piece), row):
         _count_piece(tx, new)
     found = tx.one(sa.select(assembly_piece).where(assembly_piece.c.id == new.id))
     assert found is not None

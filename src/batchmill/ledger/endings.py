@@ -146,7 +146,7 @@ def publish_anyhow(tx: Transaction, row: Row, reason: str) -> None:
 
 def open_chore(tx: Transaction, id: JobId, kind: Kind) -> None:
     """Queue a job's row of this kind, unless it is there."""
-    tx.run(tx.database.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
+    tx.run(tx.insert_new(shard), {"job_id": id, "kind": kind.value, "n": 0})
     tx.ring()
 
 

@@ -23,7 +23,7 @@ _SAMPLE_TYPES: dict[str, sa.ColumnElement[bool]] = {
 
 def add(tx: Transaction, new: File) -> File:
     """Record a file; asked again with the same id, nothing changes."""
-    tx.run(tx.database.insert_new(file), file_values(new, tx.at.wall))
+    tx.run(tx.insert_new(file), file_values(new, tx.at.wall))
     row = tx.one(sa.select(file).where(file.c.id == new.id))
     assert row is not None
     return to_file(row)

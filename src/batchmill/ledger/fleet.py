@@ -32,7 +32,7 @@ def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) ->
         raise ValueError("a worker's id and incarnation hold no slash")
     forget(tx)
     row = _worker_values(tx, id, incarnation, Beat()) | {"host": host, "pid": pid}
-    tx.run(tx.database.upsert(worker, ["id"]), row)
+    tx.run(tx.upsert(worker, ["id"]), row)
     return Owner(f"{id}/{incarnation}")
 
 
@@ -45,7 +45,7 @@ def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
     present = mine.where(worker.c.incarnation == incarnation)
     if not tx.run(present.values(values)):
         unknown = {**values, "host": "", "pid": 0}
-        tx.run(tx.database.insert_new(worker), unknown)
+        tx.run(tx.insert_new(worker), unknown)
     if beat.engines:
         _record_engines(tx, name, beat)
 
@@ -127,7 +127,7 @@ def _record_engines(tx: Transaction, id: str, beat: Beat) -> None:
         {"worker": id, "name": seen.name, "beat_at": tx.at.wall, "status": text(seen)}
         for seen in beat.engines
     ]
-    tx.each(tx.database.upsert(engine, ["worker", "name"]), rows)
+    tx.each(tx.upsert(engine, ["worker", "name"]), rows)
     names = [seen.name for seen in beat.engines]
     gone = sa.delete(engine).where(engine.c.worker == id, engine.c.name.not_in(names))
     tx.run(gone)

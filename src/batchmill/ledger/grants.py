@@ -38,7 +38,7 @@ def renew(tx: Transaction, owner: Owner, asks: Asks) -> Grants | None:
     if not _take_deck(tx):
         return dealt.grants if _keep(tx, dealt.hand) else Grants(stock=asks.stock)
     dealt = _dealt(tx, owner, asks, all_live=True)
-    tx.run(tx.database.upsert(grant, ["owner"]), _values(tx, dealt.hand))
+    tx.run(tx.upsert(grant, ["owner"]), _values(tx, dealt.hand))
     return dealt.grants
 
 

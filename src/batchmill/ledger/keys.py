@@ -17,7 +17,7 @@ SECRET_BYTES = 32
 
 def create(tx: Transaction, owner: TenantId, digest: str, hint: str) -> ApiKey:
     """Record a key; asked again with the same hash, nothing changes."""
-    tx.run(tx.database.insert_new(tenant), {"id": owner, "created_at": tx.at.wall})
+    tx.run(tx.insert_new(tenant), {"id": owner, "created_at": tx.at.wall})
     values: Values = {
         "id": new_id(),
         "tenant": owner,
@@ -25,7 +25,7 @@ def create(tx: Transaction, owner: TenantId, digest: str, hint: str) -> ApiKey:
         "hint": hint,
         "created_at": tx.at.wall,
     }
-    tx.run(tx.database.insert_new(api_key), values)
+    tx.run(tx.insert_new(api_key), values)
     row = tx.one(sa.select(api_key).where(api_key.c.digest == digest))
     assert row is not None
     return to_key(row)
@@ -62,7 +62,7 @@ def find_secret(tx: Transaction, purpose: str) -> bytes | None:
 def make_secret(tx: Transaction, purpose: str) -> bytes:
     """The secret, made now if nobody has yet."""
     fresh = {"purpose": purpose, "value": secrets.token_bytes(SECRET_BYTES)}
-    tx.run(tx.database.insert_new(secret), fresh)
+    tx.run(tx.insert_new(secret), fresh)
     found = find_secret(tx, purpose)
     assert found is not None
     return found

@@ -7,14 +7,14 @@ Time is the server's. What its errors mean stands in `pgerrors.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -163,15 +163,8 @@ class Postgres:
                 log.info("listening_again", error=self.describe(error))
             await asyncio.sleep(AWAY_SECONDS * (0.5 + jitter()))
 
-    def insert_new(self, table: sa.Table) -> sa.Insert:
-        return insert(table).on_conflict_do_nothing()
-
-    def upsert(
-        self, table: sa.Table, keys: Sequence[str], *, when: sa.ColumnElement[bool] | None = None
-    ) -> sa.Insert:
-        statement = insert(table)
-        fresh = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
-        return statement.on_conflict_do_update(index_elements=keys, set_=fresh, where=when)
+    def insert(self, table: sa.Table) -> Insert:
+        return insert(table)
 
     def is_busy(self, error: BaseException) -> bool:
         return is_busy(error)

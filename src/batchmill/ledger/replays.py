@@ -53,7 +53,7 @@ def admit(tx: Transaction, once: Once, new: JobId) -> JobId | None:
         "job_id": new,
         "created_at": tx.at.wall,
     }
-    was_first = tx.run(tx.database.insert_new(idempotency), row)
+    was_first = tx.run(tx.insert_new(idempotency), row)
     return None if was_first else find(tx, once)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -106,15 +106,8 @@ class Sqlite:
     async def listen(self, rung: Callable[[], None]) -> None:  # noqa: ARG002 - nobody rings
         await asyncio.Event().wait()
 
-    def insert_new(self, table: sa.Table) -> sa.Insert:
-        return insert(table).on_conflict_do_nothing()
-
-    def upsert(
-        self, table: sa.Table, keys: Sequence[str], *, when: sa.ColumnElement[bool] | None = None
-    ) -> sa.Insert:
-        statement = insert(table)
-        fresh = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
-        return statement.on_conflict_do_update(index_elements=keys, set_=fresh, where=when)
+    def insert(self, table: sa.Table) -> Insert:
+        return insert(table)
 
     def is_busy(self, error: BaseException) -> bool:
         return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

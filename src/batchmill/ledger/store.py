@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from batchmill.clock import Clock, jitter
@@ -20,6 +21,7 @@ from batchmill.fleet import Timing
 from batchmill.quotas import Quotas
 
 T = TypeVar("T")
+Insert = postgresql.Insert | sqlite.Insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,8 @@ class Database(Protocol):
     async def listen(self, rung: Callable[[], None]) -> None:
         """Call `rung` whenever somebody rang, until cancelled; comes back by itself."""
 
-    def insert_new(self, table: sa.Table) -> sa.Insert:
-        """An insert that passes over rows whose key is there already."""
-
-    def upsert(
-        self, table: sa.Table, keys: Sequence[str], *, when: sa.ColumnElement[bool] | None = None
-    ) -> sa.Insert:
-        """An insert that overwrites a row of the same key, where `when` holds for it."""
+    def insert(self, table: sa.Table) -> Insert:
+        """An insert that can say what becomes of a row whose key is there already."""
 
     def is_busy(self, error: BaseException) -> bool:
         """Whether the step may succeed when tried again soon."""
@@ -113,6 +110,16 @@ class Transaction:
     def ring(self) -> None:
         """This transaction makes something claimable: wake who waits for it."""
         self.database.ring(self.connection)
+
+    def insert_new(self, table: sa.Table) -> sa.Insert:
+        """An insert that passes over rows whose key is there already."""
+        return self.database.insert(table).on_conflict_do_nothing()
+
+    def upsert(self, table: sa.Table, keys: Sequence[str]) -> sa.Insert:
+        """An insert that overwrites a row of the same key."""
+        statement = self.database.insert(table)
+        fresh = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
+        return statement.on_conflict_do_update(index_elements=keys, set_=fresh)
 
     def all(self, statement: sa.Executable, values: Any = None) -> Sequence[sa.Row[Any]]:
         return self.connection.execute(statement, values).all()
