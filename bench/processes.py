@@ -81,11 +81,12 @@ def free_port() -> int:
         return port
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of the process, its children left out."""
+def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
+    """User and system time of all threads of the process; its children are left out, or only
+    those that live."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     fields = stat[stat.rindex(")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS
 
 
 def peak_bytes(pid: int) -> int:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,8 +122,15 @@ def _spent(some: Fleet, server: postgres.Server, name: str) -> Spent:
 
 
 def _cpu(pid: int) -> float:
-    """CPU seconds of a process and of its children that live."""
-    return cpu_seconds(pid) + sum(_cpu(child) for child in children(pid))
+    """CPU seconds of a process, of its children that live and of those that have ended."""
+    return cpu_seconds(pid, with_ended=True) + sum(_cpu_of(child) for child in children(pid))
+
+
+def _cpu_of(child: int) -> float:
+    """Nothing where it has just ended: then its parent's figure has it next time."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return _cpu(child)
+    return 0.0
 
 
 if __name__ == "__main__":
