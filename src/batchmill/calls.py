@@ -99,7 +99,8 @@ class Transport(Protocol):
         """The models the engine serves now. Raises `EngineDown` with a reason for people."""
 
     async def close(self) -> None:
-        """Let go of the connections; whoever opened it calls it."""
+        """Let go of the connections, those of calls that are out as soon as they land; whoever
+        opened it calls it."""
 
 
 class EngineDown(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from batchmill.core.holdings import Holdings
 from batchmill.core.links import Link
+from batchmill.core.linkset import Links
 from batchmill.core.models import Catalogue, is_usable
 from batchmill.core.pool import Pool
 from batchmill.core.work import OpenShard
@@ -70,25 +71,29 @@ def what_to_claim(
 
 class Appetite:
     """What a worker lacks: for which of its engines too few lines are here, as far as it knows of
-    work for them. `window` is how many calls they may have in flight together."""
+    work for them."""
 
     def __init__(
         self,
-        links: tuple[Link, ...],
+        links: Links,
         aliases: Mapping[str, str],
         pool: Pool,
         holdings: Holdings,
         room: Room,
-        window: int,
     ) -> None:
         self._links, self._aliases, self._pool, self._holdings = links, aliases, pool, holdings
-        self._room, self._window = room, window
+        self._room = room
         self._may_have_work = frozenset(links)
         """The engines for which there may be work that is not claimed."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
-        return Catalogue(self._aliases, tuple(each.status for each in self._links))
+        return Catalogue(self._aliases, self._links.statuses())
+
+    def rename(self, aliases: Mapping[str, str]) -> bool:
+        """Read lines with these aliases from now on; whether they are others than before."""
+        before, self._aliases = self._aliases, aliases
+        return before != aliases
 
     def look_again(self) -> None:
         """There may be work for every engine."""
@@ -102,9 +107,9 @@ class Appetite:
         """The engines that run low and for which there may be work. Asked with many a line that
         is sent, hence the cheap question first."""
         up = [each for each in self._may_have_work if is_usable(each.status)]
-        if not up or not run_low(up, self._pool.ready_lines(), self._window):
+        if not up or not run_low(up, self._pool.ready_lines(), self._links.window):
             return frozenset()
-        return frozenset(run_low(up, self.waiting_lines(), self._window))
+        return frozenset(run_low(up, self.waiting_lines(), self._links.window))
 
     def waiting_lines(self) -> Counter[str]:
         """How many lines of each model wait here, those of shards that are still read included."""

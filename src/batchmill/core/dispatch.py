@@ -23,6 +23,7 @@ from batchmill.core.failing import failure_of
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lines import open_line, with_model
 from batchmill.core.links import Link
+from batchmill.core.linkset import Links
 from batchmill.core.pool import Pool
 from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
 from batchmill.core.work import OpenLine, OpenShard
@@ -52,7 +53,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        links: tuple[Link, ...],
+        links: Links,
         pool: Pool,
         collector: Collector,
         ledger: Ledger,
@@ -113,6 +114,10 @@ class Dispatcher:
         for attempt in [each for each in self._out if each.line.shard is shard]:
             self._abort(attempt)
         self.ring()
+
+    def routes_out(self, link: Link) -> list[Route]:
+        """The routes of the calls that are out to an engine."""
+        return [attempt.route for attempt in self._out if attempt.link is link]
 
     def ring(self) -> None:
         """Something may be sendable now: fill the engines' windows, a line each in turn."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from batchmill.core.links import Link
@@ -43,7 +43,7 @@ class Rates:
 def gauges(
     shards: Sequence[OpenShard],
     pool: Pool,
-    links: Sequence[Link],
+    links: Iterable[Link],
     rates: Rates,
     *,
     storage_ok: bool,
@@ -64,7 +64,7 @@ def gauges(
 
 
 def _blocked(
-    job: JobId, pool: Pool, links: Sequence[Link], now: float, *, storage_ok: bool
+    job: JobId, pool: Pool, links: Iterable[Link], now: float, *, storage_ok: bool
 ) -> WaitingReason | None:
     """Why a job whose lines are here has none in flight, if that is so."""
     if pool.in_flight[job]:

@@ -90,7 +90,7 @@ class Pool:
     """
 
     def __init__(self, low_lines: int = 0, on_low: Callable[[], None] = lambda: None) -> None:
-        self._low_lines, self._on_low = low_lines, on_low
+        self.low_lines, self._on_low = low_lines, on_low
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
@@ -158,7 +158,7 @@ class Pool:
             return None
         best.turn = self._tenant_turns[best.tenant] = next(self._order)
         line = best.take()
-        if best.lines < self._low_lines:
+        if best.lines < self.low_lines:
             self._on_low()
         return line
 

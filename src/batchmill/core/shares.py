@@ -3,7 +3,7 @@ shares stands in `limits.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from batchmill.core.links import Link
 from batchmill.grants import Asks, Grants
@@ -12,14 +12,14 @@ from batchmill.grants import Asks, Grants
 class Shares:
     """One worker's shares of the limits of its engines."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
-        self._limited = [(link, link.gate.limits) for link in links if link.gate.limits is not None]
+    def __init__(self, links: Iterable[Link]) -> None:
+        self._links = links
         self._heard = self._stock = 0
 
     @property
     def are_limited(self) -> bool:
         """Whether any engine has a limit."""
-        return bool(self._limited)
+        return any(link.gate.limits is not None for link in self._links)
 
     def asks(self, lines: Mapping[str, int], now: float) -> Asks:
         """Take stock: what to ask for, with so many lines of each model waiting."""
@@ -27,8 +27,9 @@ class Shares:
         return Asks(
             tuple(
                 demand
-                for link, limits in self._limited
-                for demand in limits.demands(
+                for link in self._links
+                if link.gate.limits is not None
+                for demand in link.gate.limits.demands(
                     {model: n for model, n in lines.items() if link.serves(model)}, now, self._stock
                 )
             ),
@@ -39,5 +40,6 @@ class Shares:
     def hear(self, grants: Grants, until: float, now: float) -> None:
         """Keep to what was granted, up to that moment."""
         self._heard = grants.version
-        for _, limits in self._limited:
-            limits.hear(grants, until, now)
+        for link in self._links:
+            if link.gate.limits is not None:
+                link.gate.limits.hear(grants, until, now)

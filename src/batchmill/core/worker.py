@@ -26,7 +26,8 @@ from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
-from batchmill.core.links import Link, follow_schedule, link, watch
+from batchmill.core.links import Link
+from batchmill.core.linkset import Links, Opener
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
@@ -91,13 +92,12 @@ class Worker:
     ) -> None:
         self._name, self._stores, self._clock = name, stores, clock
         self._rules = rules or WorkerRules()
-        self._links = tuple(link(spec, transport) for spec, transport in engines)
-        window = sum(each.spec.concurrency for each in self._links)
-        self._pool = Pool(LOW_WINDOWS * window, self._when_low)
+        self._links = Links(engines)
+        self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low)
         self._holdings, self._rates = Holdings(), Rates()
         self._shares = Shares(self._links)
         at_hand = (self._links, aliases, self._pool, self._holdings)
-        self._appetite = Appetite(*at_hand, self._rules.room, window)
+        self._appetite = Appetite(*at_hand, self._rules.room)
         ledger, blobs = stores.ledger, stores.blobs
         self._storeroom = Storeroom(
             blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
@@ -144,8 +144,7 @@ class Worker:
             await self._serve(stop)
         finally:
             await self._heart.stop()
-            for each in self._links:
-                await each.transport.close()
+            await self._links.close()
             await self._leave()
 
     async def _leave(self) -> None:
@@ -161,6 +160,20 @@ class Worker:
         if self._heart is not None:
             self._heart.nudge()
 
+    async def change_engines(
+        self, specs: Sequence[EngineSpec], aliases: Mapping[str, str], opened: Opener
+    ) -> None:
+        """Work with these engines and aliases from now on. Lines that were read under another
+        alias are given back, to be read anew."""
+        left = self._links.change(specs, opened, self._dispatcher.routes_out)
+        self._pool.low_lines = LOW_WINDOWS * self._links.window
+        if self._appetite.rename(aliases):
+            for shard in self._holdings.shards():
+                shard.tell(Answer(Verdict.PAUSE))
+        self._engine_changed()
+        for transport in left:
+            await transport.close()
+
     async def _serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as services:
             running = [
@@ -171,11 +184,7 @@ class Worker:
                     self._watch_self(),
                     self._watch_storage(),
                     self._stores.ledger.listen(self.wake),
-                    *(
-                        keep(each, self._clock, self._engine_changed)
-                        for each in self._links
-                        for keep in (follow_schedule, watch)
-                    ),
+                    self._links.watch(self._clock, self._engine_changed),
                 )
             ]
             async with asyncio.TaskGroup() as runs:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -59,7 +59,7 @@ class Running:
     heart: LeavingLedger
     task: asyncio.Task[None]
     stop: asyncio.Event
-    engines: Sequence[Engine]
+    engines: Collection[Engine]
     released_bytes: list[int]
     wrote_off: bool = False
     """It ended with answers that it could not make durable."""

@@ -1,0 +1,85 @@
+"""Engines that are added, removed and changed while a worker runs (core/linkset.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from batchmill.calls import Call, Flight, Reply, Transport
+from batchmill.fleet import EngineSpec
+from tests.service.worker.engine import Engine, Held
+from tests.service.worker.mill import Mill, Running
+
+SPEC = EngineSpec("e0", "http://none", concurrency=4)
+
+
+async def use(running: Running, engines: dict[str, Engine], **aliases: str) -> None:
+    """Let a worker go on with these engines."""
+    specs = [replace(SPEC, name=name) for name in engines]
+    running.engines = {*running.engines, *engines.values()}
+
+    def opened(spec: EngineSpec) -> Transport:
+        return engines[spec.name]
+
+    await running.worker.change_engines(specs, aliases, opened)
+
+
+async def test_an_engine_that_is_added_takes_its_part(mill: Mill) -> None:
+    held = Held()
+    first, second = Engine(held), Engine()
+    running = await mill.start(first)
+    job = await mill.job(60)
+    await first.has(4)
+    await use(running, {"e0": first, "e1": second})
+    await second.got(50)
+    held.let_go()
+    await mill.ended(job)
+
+
+async def test_a_removed_engine_gets_nothing_new_and_its_calls_land(mill: Mill) -> None:
+    held = Held()
+    first, second = Engine(held), Engine()
+    running = await mill.start(first, second)
+    job = await mill.job(60)
+    await first.has(4)
+    await use(running, {"e1": second})
+    await second.got(50)
+    held.let_go()
+    await mill.ended(job)
+    assert len(first.sent) == 4
+    assert first.aborted == []
+
+
+async def test_lines_are_let_go_until_an_engine_is_there_again(mill: Mill) -> None:
+    held = Held()
+    first, second = Engine(held), Engine()
+    running = await mill.start(first)
+    job = await mill.job(12)
+    await first.has(4)
+    await use(running, {})
+    held.let_go()
+    await mill.until(mill.nothing_is_leased)
+    await use(running, {"e1": second})
+    await mill.ended(job)
+    assert len(first.sent) + len(second.sent) == 12
+
+
+class Noting(Engine):
+    """Notes the model that each call asks for."""
+
+    def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
+        self.asked = [*getattr(self, "asked", ()), json.loads(call.body)["model"]]
+        return super().send(call, landed)
+
+
+async def test_lines_at_hand_are_read_anew_under_a_new_alias(mill: Mill) -> None:
+    held = Held()
+    engine = Noting(held, models=("m", "other"))
+    running = await mill.start(engine)
+    job = await mill.job(12)
+    await engine.has(4)
+    await use(running, {"e0": engine}, m="other")
+    held.let_go()
+    await mill.ended(job)
+    assert engine.asked == ["m"] * 4 + ["other"] * 8
