@@ -85,6 +85,8 @@ class Appetite:
         self._room = room
         self._may_have_work = frozenset(links)
         """The engines for which there may be work that is not claimed."""
+        self._may_have_others = True
+        """There may be jobs of which nothing is here."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -97,11 +99,13 @@ class Appetite:
 
     def look_again(self) -> None:
         """There may be work for every engine."""
-        self._may_have_work = frozenset(self._links)
+        self._may_have_work, self._may_have_others = frozenset(self._links), True
 
-    def found_none(self, low: frozenset[Link]) -> None:
-        """There is no work for these, until `look_again` says otherwise."""
-        self._may_have_work -= low
+    def found_none(self, low: frozenset[Link], want: Want) -> None:
+        """There is no work of the kind that was wanted, until `look_again` says otherwise."""
+        if want.running and want.settling:
+            self._may_have_work -= low
+            self._may_have_others = self._may_have_others and bool(low)
 
     def low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
@@ -121,7 +125,10 @@ class Appetite:
         return waiting
 
     def want(self, low: frozenset[Link], *, may_send: bool) -> Want | None:
-        """What to claim for the engines that run low, or where none does, for all."""
+        """What to claim for the engines that run low, or where none does, for all; None: nothing,
+        as far as is known."""
+        if not low and not self._may_have_others:
+            return None
         served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             self._holdings.shards(),

@@ -69,6 +69,10 @@ class Holdings:
         """The shards being run."""
         return [held.shard for held in self._held.values() if held.shard is not None]
 
+    def holds_of(self, job: JobId) -> bool:
+        """Whether a shard of that job is being run."""
+        return any(each.lease.job == job for each in self._held.values() if each.shard is not None)
+
     def _publish(self) -> None:
         self.leases = tuple(held.lease for held in self._held.values())
 

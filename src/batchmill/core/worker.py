@@ -305,7 +305,7 @@ class Worker:
         if leases and self._shares.are_limited:
             self._tell_at_once()
         if not leases:
-            self._appetite.found_none(low)
+            self._appetite.found_none(low, want)
         return bool(leases or low)
 
     def _want(self, low: frozenset[Link]) -> Want | None:
@@ -332,8 +332,9 @@ class Worker:
         finally:
             self._dispatcher.withdraw(shard)
             self._holdings.drop(lease)
-            self._look_for_lines()
-            self._finalizer.wake()
+            self._claim_wake.set()
+            if not self._holdings.holds_of(lease.job):  # as whoever closes a job's last shard
+                self._finalizer.wake()
 
     # ---- itself
 
