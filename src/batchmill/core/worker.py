@@ -306,7 +306,7 @@ class Worker:
             self._tell_at_once()
         if not leases:
             self._appetite.found_none(low, want)
-        return bool(leases or low)
+        return bool(leases) or self._appetite.low() != low
 
     def _want(self, low: frozenset[Link]) -> Want | None:
         if self._heart is None or self._heart.fenced(self._clock.boot()) or self._stopping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from batchmill.calls import Overloaded, Reply
+from batchmill.core.claiming import Room
 from batchmill.model import TenantId
 from tests.service.worker.engine import Engine, Held, InTurn, answers
 from tests.service.worker.mill import Mill, milling
@@ -126,3 +127,17 @@ async def is_open(mill: Mill, job: str, shards: int = 1) -> bool:
 
 async def is_busy(text: str) -> Reply:
     return Overloaded(429, b"{}")
+
+
+async def test_a_worker_without_room_waits_for_some_instead_of_asking_again(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    running = await mill.start(engine, concurrency=8, room=Room(open_shards=2))
+    job = await mill.job(40)
+    await engine.has(8)
+    before = running.ledger.begun["claim_shards"]
+    for _ in range(5):
+        await mill.beaten()
+    assert running.ledger.begun["claim_shards"] - before <= 10
+    held.let_go()
+    assert (await mill.ended(job)).succeeded == 40
