@@ -77,6 +77,9 @@ class EngineSetting(BaseModel):
     )
     limits: tuple[LimitSetting, ...] = Field((), description="Limits of single models, see below")
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
+    replicas: Literal["dns"] | None = Field(
+        None, description="`dns`: every address of the URL's host is an engine of its own"
+    )
     schedule: str | None = Field(
         None, description='When it may be used, such as "22:00-06:00"; always when not set'
     )
@@ -102,6 +105,11 @@ class EngineSetting(BaseModel):
         else:
             _check_model(argument or DEMO)
         return url
+
+    @field_validator("key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        return checked_key(key)
 
     @field_validator("limits")
     @classmethod
@@ -130,6 +138,12 @@ class EngineSetting(BaseModel):
     @classmethod
     def _is_a_time_zone(cls, time_zone: str) -> str:
         return check_time_zone(time_zone)
+
+    @model_validator(mode="after")
+    def _has_a_host_to_look_up(self) -> EngineSetting:
+        if self.replicas and self.embedded:
+            raise ValueError("replicas should only be set for an engine with a URL")
+        return self
 
     @property
     def hours(self) -> Schedule:
@@ -169,6 +183,14 @@ class EngineSetting(BaseModel):
         limits = [Limit("", calls, self.requests_per_minute, self.tokens_per_minute)]
         limits += [Limit(**limit.model_dump()) for limit in self.limits]
         return tuple(limit for limit in limits if limit != Limit(limit.model))
+
+
+def checked_key(key: SecretStr | None) -> SecretStr | None:
+    """The key. Raises `ValueError` where it cannot stand in a header."""
+    text = key.get_secret_value() if key else ""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("should have only printable ASCII characters")
+    return key
 
 
 def _name_for(url: str) -> str:

@@ -51,6 +51,9 @@ class EngineSpec:
     schedule: Schedule = ALWAYS
     limits: tuple[Limit, ...] = ()
     """What all workers together keep to; `concurrency` is for each of them alone."""
+    connect_to: str = ""
+    """The address to connect to, where it is not looked up anew for each connection: that of one
+    replica. TLS and the Host header name the URL's host all the same."""
 
 
 @dataclass(frozen=True, slots=True)

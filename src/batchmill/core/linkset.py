@@ -139,7 +139,7 @@ def _change(link: Link, spec: EngineSpec, transport: Transport, out: Out) -> Non
             fresh.gate.sent(route)
         fresh.gate.alone = link.gate.alone
         link.gate = fresh.gate
-    if link.spec.url == spec.url:
+    if (link.spec.url, link.spec.connect_to) == (spec.url, spec.connect_to):
         fresh.status = replace(
             fresh.status,
             state=seen.state,

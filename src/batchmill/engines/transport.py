@@ -60,6 +60,7 @@ class HttpTransport:
         self._clock, self._budget = clock, budget
         self._max_reply_bytes, self._idle_seconds = max_reply_bytes, idle_seconds
         self._address = address_of(spec.url, spec.key)
+        self._host = spec.connect_to or self._address.host
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
         self._heads: dict[str, bytes] = {}
@@ -190,7 +191,7 @@ class HttpTransport:
             async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._buffer, self._max_reply_bytes),
-                    address.host,
+                    self._host,
                     address.port,
                     ssl=self._tls,
                     server_hostname=address.host if self._tls is not None else None,
