@@ -32,7 +32,7 @@ test: $(VENV)/.test needs sdks deploy-tools
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -q
 
 bench: $(VENV)/.test
-	@sh tools/test-needs.sh nginx wrk
+	@sh tools/test-needs.sh nginx wrk cc
 	@$(BIN)/python -m bench $(BENCH)
 
 chaos: $(VENV)/.test

@@ -12,7 +12,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from bench import claims, intake, memory, nginx, report, throughput, waiting, wrk
+from bench import (
+    beside,
+    claims,
+    coming,
+    intake,
+    memory,
+    nginx,
+    report,
+    takeover,
+    throughput,
+    waiting,
+    workers,
+    wrk,
+)
 from bench.processes import Failure
 from bench.scale import FULL, QUICK
 from bench.table import Place, Row, Section
@@ -23,6 +36,10 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Place], Section]]] = {
     "intake": intake.measure,
     "memory": memory.measure,
     "claims": claims.measure,
+    "coming": coming.measure,
+    "takeover": takeover.measure,
+    "workers": workers.measure,
+    "beside": beside.measure,
 }
 LONGEST_SECONDS: Final = 480
 """For one measurement; all of them together take well under 15 minutes on a quiet machine."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,12 +21,26 @@ class Failure(Exception):
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process while the block lasts; what it prints goes to `log`."""
+def running(
+    command: Sequence[str],
+    log: Path,
+    *,
+    piped: bool = False,
+    more: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process while the block lasts; what it prints goes to `log`. Its input is empty, or a
+    pipe that nobody writes to; its environment has `more` than ours."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BATCHMILL_")}
+    environment |= more or {}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            command,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=folder,
         )
     try:
         yield process
