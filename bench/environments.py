@@ -47,16 +47,24 @@ def python_with(packages: Path, *, newer: bool = False) -> Path:
 def _install(python: Path, *what: str) -> None:
     _run(
         *(sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"),
-        *("install", "--quiet", "--only-binary", ":all:", *what),
+        *("install", "--quiet", "--prefer-binary", *what),
     )
 
 
 def _newer_python() -> Path:
     """A Python that is new enough: the machine's, or one that is unpacked."""
     for name in NEWER:
-        if (found := shutil.which(name)) is not None:
+        found = shutil.which(name)
+        if found is not None and _runs(found):
             return Path(found)
     return _unpacked_python()
+
+
+def _runs(python: str) -> bool:
+    """Whether it is a Python that can make environments: a version manager leaves programs
+    behind that only say that there is none."""
+    command = [python, "-c", "import sqlite3, ssl, venv"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _unpacked_python() -> Path:

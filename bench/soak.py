@@ -18,7 +18,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -52,8 +51,8 @@ WARM_UP: Final = 0.25
 """This share of the time may pass before what a process holds has to be level."""
 MORE_MEMORY: Final = 1.05
 MORE_MEMORY_BYTES: Final = 4_000_000
-MORE_THINGS: Final = 4
-"""Descriptors, threads and tasks may be so many more at the end: what is in flight differs."""
+MORE: Final = {"files": 4, "sockets": 16, "threads": 4, "tasks": 8}
+"""There may be so many more at the end: what is in flight differs, and so do idle connections."""
 OVER: Final = {"SUCCESS", "FAILED", "CANCELLED", "TIMEOUT_EXCEEDED"}
 
 
@@ -61,7 +60,7 @@ OVER: Final = {"SUCCESS", "FAILED", "CANCELLED", "TIMEOUT_EXCEEDED"}
 class Told:
     """What became of the jobs."""
 
-    states: Counter[str] = field(default_factory=Counter)
+    states: dict[str, int] = field(default_factory=dict)
     lines: int = 0
     faults: list[str] = field(default_factory=list)
     kills: int = 0
@@ -183,7 +182,7 @@ def _is_over(server: Server, job: str, told: Told, *, late: bool) -> bool:
         if late:
             told.faults.append(f"job {job} has not ended: {shown['progress']}")
         return late
-    told.states[shown["status"]] += 1
+    told.states[shown["status"]] = told.states.get(shown["status"], 0) + 1
     told.faults += [f"job {job}: {fault}" for fault in _faults(server, shown)]
     told.lines += shown["total_requests"]
     return True
@@ -230,17 +229,18 @@ def judged(sampler: Sampler, tasks: list[tuple[float, float]]) -> list[Judged]:
         rows.append(Judged(f"{name}: memory", memory, memory.last <= allowed, shown))
         for thing in ("files", "sockets", "threads"):
             found = trend(times, [float(getattr(each, thing)) for each in level])
-            rows.append(_things(f"{name}: {thing}", found))
+            rows.append(_things(name, thing, found))
     level = tasks[int(len(tasks) * WARM_UP) :]
     if len(level) >= 4:
         found = trend([at for at, _ in level], [count for _, count in level])
-        rows.append(_things("joined worker: tasks", found))
+        rows.append(_things("joined worker", "tasks", found))
     return rows
 
 
-def _things(what: str, found: Trend) -> Judged:
+def _things(name: str, thing: str, found: Trend) -> Judged:
     shown = f"{found.first:g} to {found.last:g}, at most {found.most:g}"
-    return Judged(what, found, found.last <= found.first + MORE_THINGS, shown)
+    is_level = found.last <= found.first + MORE[thing]
+    return Judged(f"{name}: {thing}", found, is_level, shown)
 
 
 def report(rows: list[Judged], told: Told, minutes: float) -> str:
