@@ -1,5 +1,7 @@
 """Environments for peers and plots: packages of fixed versions under `.cache`, apart from ours.
 
+`python -m bench.environments` makes them all, so that no measurement waits for it.
+
 A peer may need a newer Python than the machine has. Then Debian's own of its next release is
 unpacked beside it, with the C library that it wants; nothing of the machine changes.
 """
@@ -27,7 +29,21 @@ _LOADER: Final = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 
 
-def python_with(packages: Path, *, newer: bool = False) -> Path:
+NEEDS_NEWER: Final = {"ogx"}
+
+
+def main() -> None:
+    """Make all of them; what cannot be made is said, and says so again where it is needed."""
+    here = Path(__file__).parent
+    for packages in (*sorted((here / "peers").glob("*.txt")), here / "plots.txt"):
+        print(f"Setting up .cache/bench/{packages.stem}", flush=True)
+        try:
+            python_with(packages)
+        except Failure as error:
+            print(f"Not to be had here: {error}", flush=True)
+
+
+def python_with(packages: Path) -> Path:
     """The interpreter of an environment with the packages of that file, made now if it is not
     there. Raises `Failure`."""
     home, stamp = CACHE / packages.stem, CACHE / packages.stem / ".stamp"
@@ -35,7 +51,7 @@ def python_with(packages: Path, *, newer: bool = False) -> Path:
     python = home / "bin" / "python"
     if not (stamp.exists() and stamp.read_text() == wanted):
         shutil.rmtree(home, ignore_errors=True)
-        if newer:
+        if packages.stem in NEEDS_NEWER:
             _run(str(_newer_python()), "-m", "venv", "--without-pip", str(home))
         else:
             venv.create(home, symlinks=True)
@@ -133,3 +149,7 @@ def _run(*command: str) -> None:
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise Failure(f"{Path(command[0]).name} failed: {''.join(last)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,7 @@ def serving(url: str, home: Path, concurrency: int) -> Iterator[Ogx]:
     port, log, config = free_port(), home / "ogx.log", home / "config.yaml"
     text = _CONFIG.format(url=url, home=home.absolute(), concurrency=concurrency, port=port)
     config.write_text(text)
-    program = python_with(PACKAGES, newer=True).parent / "ogx"
+    program = python_with(PACKAGES).parent / "ogx"
     command = [str(program), "run", str(config), "--insecure"]
     quiet = {
         "PYTHONPATH": "",
