@@ -103,6 +103,15 @@ def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
     return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS
 
 
+def started_at(pid: int) -> int:
+    """When the process began, in ticks since the machine did; 0 for one that is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat[stat.rindex(")") + 2 :].split()[19])
+
+
 def peak_bytes(pid: int) -> int:
     """The most memory the process ever had resident (VmHWM)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

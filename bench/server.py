@@ -23,6 +23,7 @@ from bench.processes import (
     free_port,
     peak_bytes,
     running,
+    started_at,
     wait_until,
     words,
 )
@@ -63,7 +64,7 @@ class Server:
     def roles(self) -> dict[str, int]:
         """The process ids by what the processes are for."""
         found = {"serve": self.pid}
-        for child in sorted(children(self.pid)):
+        for child in sorted(children(self.pid), key=started_at):
             line = " ".join(words(child))
             role = "worker" if "worker" in line else "api" if "api" in line else "other"
             its = sum(known.partition("-")[0] == role for known in found)
