@@ -62,7 +62,7 @@ def peers(axes: Axes, figures: Figures) -> None:
     bars = axes.bar(list(best), list(best.values()), color=[OURS, THEIRS, QUIET][: len(best)])
     axes.bar_label(bars, fmt="{:,.0f}", padding=2)
     axes.set_yscale("log")
-    axes.set_ylim(top=max(best.values()) * 4)
+    axes.set_ylim(min(best.values()) / 4, max(best.values()) * 4)
     axes.set_ylabel("lines a second (log)")
     axes.set_title("An engine that takes 50 ms, each at its best setting", fontsize=10)
 
@@ -83,7 +83,7 @@ def memory(axes: Axes, figures: Figures) -> None:
 def soak(axes: Axes, memory: dict[str, list[tuple[float, float]]]) -> None:
     """Memory over time, process by process."""
     for name, samples in memory.items():
-        if name != "worker-2":
+        if name != "worker-2" and len(samples) > 10:
             minutes = [at / 60 for at, _ in samples]
             axes.plot(minutes, [size / 1e6 for _, size in samples], label=name, linewidth=1)
     axes.set_ylim(bottom=0)
