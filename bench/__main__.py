@@ -13,12 +13,14 @@ from types import FrameType
 from typing import Final
 
 from bench import (
+    adaptive,
     beside,
     claims,
     coming,
     intake,
     memory,
     nginx,
+    polite,
     report,
     takeover,
     throughput,
@@ -39,10 +41,12 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Place], Section]]] = {
     "coming": coming.measure,
     "takeover": takeover.measure,
     "workers": workers.measure,
+    "adaptive": adaptive.measure,
+    "polite": polite.measure,
     "beside": beside.measure,
 }
 LONGEST_SECONDS: Final = 480
-"""For one measurement; all of them together take well under 15 minutes on a quiet machine."""
+"""For one measurement; all of them together take about 20 minutes on a quiet machine."""
 
 
 def main() -> int:

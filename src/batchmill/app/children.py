@@ -83,8 +83,8 @@ class Children:
                 if engine.argument:
                     option = "--model" if engine.embedded == "local" else "--spec"
                     arguments += [option, engine.argument]
-                if engine.embedded == "local" and engine.concurrency is not None:
-                    arguments += ["--parallel", str(engine.concurrency)]
+                if engine.embedded == "local" and engine.fixed_concurrency:
+                    arguments += ["--parallel", str(engine.fixed_concurrency)]
                 module = f"batchmill.engines.{engine.embedded}"
                 name = f"engine:{engine.name}"
                 children.append(Child(name, module, tuple(arguments), fds=self._fds()))

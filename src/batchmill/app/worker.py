@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 
@@ -103,6 +104,14 @@ def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) ->
     )
 
 
+def allow_many_connections() -> None:
+    """As many open files as this process may have at all: a call in flight is one, and 1,024, the
+    usual limit, are fewer than two engines may get."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def collect_seldom() -> None:
     """What lives long was made by now, and a line makes no cycles: look for garbage less often."""
     gc.freeze()
@@ -112,4 +121,5 @@ def collect_seldom() -> None:
 if __name__ == "__main__":
     configure_logs("worker")
     collect_seldom()
+    allow_many_connections()
     uvloop.run(run_worker(Orders.read()))

@@ -365,6 +365,7 @@ class Worker:
             shards, self._pool, self._links, self._appetite.catalogue().serving()
         ):
             shard.tell(Answer(Verdict.PAUSE))
+        self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(
