@@ -15,11 +15,12 @@ from typing import Protocol
 import structlog
 
 from batchmill.clock import Clock, jitter
-from batchmill.core.failing import Failure, grouped
+from batchmill.core.failing import Failure, grouped, merged
 from batchmill.core.names import part_name
 from batchmill.core.retry import backoff
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, LedgerUnavailable
+from batchmill.failures import Failures
 from batchmill.model import (
     Answer,
     BlobName,
@@ -59,6 +60,8 @@ class Batchlet:
     usages: list[Usage] = field(default_factory=list)
     held_bytes: int = 0
     failures: list[Failure] = field(default_factory=list)
+    copied: int = 0
+    copied_failures: list[Failures] = field(default_factory=list)
 
 
 Group = dict[OpenShard, Batchlet]
@@ -91,6 +94,9 @@ class Collector:
         self._seconds = min(rules.first_seconds, rules.seconds)
         self._dirty = asyncio.Event()
         self._due = asyncio.Event()
+        self._begun = self._ended = 0
+        self.written = asyncio.Event()
+        """Set once the next group is durable or thrown away; then there is another one."""
         self.is_held_up = False
         """A group could not be made durable and is tried again."""
 
@@ -124,6 +130,24 @@ class Collector:
         """Note why the line that was added last did not succeed."""
         self._group[shard].failures.append(failure)
 
+    def add_copy(
+        self, shard: OpenShard, local: int, line: bytes, failures: Failures | None
+    ) -> None:
+        """Take the result line of one that has the outcome of another; in `failures` it alone,
+        where that one failed."""
+        self.add(shard, local, Stream.OUT if failures is None else Stream.ERR, line, NO_USAGE)
+        mine = self._group[shard]
+        mine.copied += 1
+        if failures is not None:
+            mine.copied_failures.append(failures)
+
+    async def flushed(self) -> None:
+        """Wait until what was added last is durable or thrown away."""
+        mine = self._begun
+        self.hurry()
+        while self._ended <= mine:
+            await self.written.wait()
+
     def hurry(self) -> None:
         """Somebody waits for the group: write it as soon as the last one is done."""
         self._due.set()
@@ -141,6 +165,7 @@ class Collector:
 
     def _taken(self) -> Group:
         group, self._group, self._group_bytes = self._group, {}, 0
+        self._begun += 1
         self._dirty.clear()
         self._due.clear()
         return group
@@ -187,6 +212,9 @@ class Collector:
             shard.uncommitted -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
+        self._ended += 1
+        written, self.written = self.written, asyncio.Event()
+        written.set()
 
 
 def _part(shard: OpenShard, mine: Batchlet) -> Part:
@@ -196,4 +224,5 @@ def _part(shard: OpenShard, mine: Batchlet) -> Part:
     lengths = [len(line) for line in mine.lines]
     offsets = accumulate(lengths, initial=0)
     entries = tuple(map(PartEntry, mine.places, offsets, lengths, mine.streams))
-    return Part(name, entries, sum(lengths), total(mine.usages), grouped(mine.failures))
+    failures = grouped(mine.failures) + merged(mine.copied_failures)
+    return Part(name, entries, sum(lengths), total(mine.usages), failures, mine.copied)

@@ -19,16 +19,16 @@ from msgspec import Struct
 from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
-from batchmill.core.failing import failure_of
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lines import open_line, with_model
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links
+from batchmill.core.outcomes import write_outcome
 from batchmill.core.pool import Pool
 from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
-from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
+from batchmill.model import Answer, Fate, Outcome, Verdict
 from batchmill.ports import Formats, Ledger
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Dispatcher:
     def offer_next(self, shard: OpenShard) -> None:
         """Let a serial shard's next line be sent once none is out and every outcome is durable:
         else the lines before one that kills its worker would be sent, and noted, once more."""
-        none_is_out = shard.waiting == len(shard.backlog)
+        none_is_out = shard.waiting == len(shard.backlog) + shard.followers
         if shard.backlog and none_is_out and not shard.uncommitted:
             self.pool.add(shard.backlog.popleft())
             self.ring()
@@ -324,28 +324,3 @@ class Dispatcher:
         )
         if shard.serial:
             self._collector.hurry()
-
-
-def write_outcome(
-    shard: OpenShard,
-    number: int,
-    local: int,
-    custom_id: bytes,
-    outcome: Outcome,
-    formats: Formats,
-    collector: Collector,
-    held_bytes: int = 0,
-) -> None:
-    """Write the result line of one line of a shard and hand it to the collector."""
-    job = shard.job
-    text = formats[job.dialect].result(job, number, custom_id, outcome)
-    if outcome.fate is Fate.SUCCEEDED:
-        collector.add(shard, local, Stream.OUT, text, outcome.usage, held_bytes)
-    else:
-        collector.add(shard, local, Stream.ERR, text, outcome.usage, held_bytes)
-        collector.add_failure(shard, failure_of(local, custom_id, outcome))
-    shard.settled[local] = 1
-    shard.waiting -= 1
-    if not shard.waiting:
-        collector.hurry()
-        shard.changed()

@@ -3,22 +3,27 @@
     read      chunk after chunk, the CPU work in a thread             (`Reading`)
     judge     each line by its dialect                                (`decode.py`)
     cut       into shards, each with its dispatch order               (`plan.py`, `order.py`)
+    find      lines that are the same request as an earlier one       (`bodies.py`, where asked for)
     compare   custom_ids, once all are known                          (`repeats.py`)
 
-Memory does not grow with the job but for 8 bytes a line. I/O goes through `Blobs` alone.
+Memory does not grow with the job but for 8 bytes a line, and some 30 where it is looked for
+duplicates. I/O goes through `Blobs` alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 
+from batchmill.core.bodies import Bodies
 from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance_all, is_plain
 from batchmill.core.lines import Block, LineRules, Splitter
 from batchmill.core.names import order_name
-from batchmill.core.order import BadLine, ShardOrder
+from batchmill.core.order import BadLine, Original, ShardOrder
 from batchmill.core.plan import ShardCutter
 from batchmill.core.repeats import CustomIds, mark_repeats
 from batchmill.core.tally import ErrorTally
@@ -100,6 +105,7 @@ class Reading:
         self._order = ShardOrder()
         self._splitter = Splitter(rules.max_line_bytes)
         self.ids = CustomIds(rules.max_lines)
+        self._bodies = Bodies(job.endpoint) if job.dedupe else None
         self.errors = ErrorTally(inputs)
         self.shards: list[Shard] = []
         self.orders: list[tuple[BlobName, list[bytes]]] = []
@@ -142,6 +148,8 @@ class Reading:
         while at < len(judged):
             first, end = self.lines, self._cutter.take(block, at)
             self._append(block, at, judged[at:end], first)
+            if self._bodies is not None:
+                self._find_same(self._bodies, block.texts[at:end], judged[at:end], first)
             if end < len(judged):
                 self._cut()
             at = end
@@ -176,6 +184,23 @@ class Reading:
                 if self.model is None:
                     self.model = line.body.model
 
+    def _find_same(
+        self,
+        bodies: Bodies,
+        texts: Sequence[bytes],
+        judged: Sequence[InputLine | LineError],
+        first: int,
+    ) -> None:
+        """Note which of the lines that were appended last are the same as an earlier one."""
+        shard_begins = first + len(judged) - self._order.lines
+        for number, (text, line) in enumerate(zip(texts, judged, strict=True), first):
+            if isinstance(line, LineError):
+                continue
+            original = bodies.first(text, number)
+            if original is not None:
+                place = place_of(original, self.shards, shard_begins)
+                self._order.same[number - shard_begins] = place
+
     def _refuse(self, text: bytes, number: int, error: LineError) -> None:
         self.errors.add(number, self._cutter.input, error)
         custom_id = custom_id_of(text)
@@ -190,6 +215,15 @@ class Reading:
         self.shards.append(shard)
         self.orders.append((order_name(self._job.id, shard.n), [self._order.encode()]))
         self._order = ShardOrder()
+
+
+def place_of(line: int, shards: Sequence[Shard], begins: int) -> Original:
+    """Where the line of that number stands, in one of these shards or in the one that follows them
+    and begins with that line."""
+    if line >= begins:
+        return Original(len(shards), line - begins)
+    n = bisect_right(shards, line, key=attrgetter("first_line")) - 1
+    return Original(n, line - shards[n].first_line)
 
 
 def _refused(code: str, message: str) -> Plan:

@@ -22,6 +22,7 @@ from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
+from batchmill.core.duplicates import Copier
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
@@ -113,7 +114,9 @@ class Worker:
         )
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
-        self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
+        copying = (self._dispatcher, self._collector, formats)
+        copier = Copier(ledger, blobs, *copying, self._holdings, clock)
+        self._bench = Bench(ledger, blobs, *copying, clock, copier)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all) for kinds in CHORES

@@ -102,12 +102,16 @@ class Mill:
         model: str = "m",
         models: Sequence[str] = (),
         priority: int = 0,
+        distinct: int = 0,
     ) -> Job:
         """A job of so many lines whose texts and custom_ids are `<tag>-<number>`. With `models`
-        it is one of OpenAI's, whose lines name these in turn."""
-        texts = [text_of(tag, n) for n in range(lines)]
+        it is one of OpenAI's, whose lines name these in turn. With `distinct` its texts begin anew
+        after so many, at the temperature 0, and it asks that none is sent twice."""
+        ids = [text_of(tag, n) for n in range(lines)]
+        texts = [text_of(tag, n % (distinct or lines)) for n in range(lines)]
         own = [models[n % len(models)] if models else None for n in range(lines)]
-        data = b"".join(map(_line, texts, own))
+        drawn = {"temperature": 0} if distinct else {}
+        data = b"".join(_line(*each, drawn) for each in zip(ids, texts, own, strict=True))
         file = FileId(new_id())
         blob = BlobName(f"inputs/{file}")
         await self.blobs.put_many([(blob, [data])])
@@ -127,6 +131,7 @@ class Mill:
             model=None if models else model,
             priority=priority,
             input_files=(file,),
+            dedupe=bool(distinct),
         )
         source = JobInput(file, "in.jsonl", blob, size, lines)
         made = await self.ledger.create_job(new, [source], None)
@@ -375,9 +380,9 @@ def texts_of(tag: str, numbers: Sequence[int]) -> list[str]:
     return [text_of(tag, number) for number in numbers]
 
 
-def _line(text: str, model: str | None) -> bytes:
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}]}
-    line: dict[str, Any] = {"custom_id": text, "body": body}
+def _line(custom_id: str, text: str, model: str | None, drawn: dict[str, Any]) -> bytes:
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}], **drawn}
+    line: dict[str, Any] = {"custom_id": custom_id, "body": body}
     if model is not None:
         body["model"] = model
         line |= {"method": "POST", "url": "/v1/chat/completions"}

@@ -1,0 +1,139 @@
+"""Lines with the same deterministic body: sent once, answered all, whoever runs which of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from batchmill.calls import Broken, Refused, Reply
+from batchmill.core import duplicates
+from batchmill.model import Job, JobState, Stream
+from tests.service.worker.engine import Engine, Held, answer_to
+from tests.service.worker.mill import Mill, milling, texts_of
+
+
+async def answered_by(mill: Mill, job: Job, distinct: int) -> None:
+    """Every line has the answer to its own text, and an id of its own."""
+    rows = await mill.results(job, Stream.OUT)
+    said = [row["response"]["body"]["said"] for row in rows]
+    assert said == texts_of("line", [n % distinct for n in range(job.total)])
+    assert len({row["id"] for row in rows}) == job.total
+
+
+async def test_a_body_that_stands_on_many_lines_is_sent_once(mill: Mill) -> None:
+    engine = Engine()
+    await mill.start(engine)
+    over = await mill.ended(await mill.job(50, distinct=7))
+    assert (over.state, over.succeeded, over.deduplicated) == (JobState.COMPLETED, 50, 43)
+    assert sorted(engine.sent) == sorted(texts_of("line", range(7)))
+    await answered_by(mill, over, 7)
+
+
+async def test_a_job_of_openais_may_name_several_models(mill: Mill) -> None:
+    engine = Engine(models=("a", "b"))
+    await mill.start(engine)
+    over = await mill.ended(await mill.job(24, distinct=3, models=("a", "b")))
+    assert (over.succeeded, over.deduplicated) == (24, 18)
+    assert sorted(engine.sent) == sorted(texts_of("line", [0, 0, 1, 1, 2, 2]))
+
+
+async def test_a_duplicate_fails_as_its_original_did_and_is_not_sent(mill: Mill) -> None:
+    async def refuses_the_second(text: str) -> Reply:
+        if text == "line-1":
+            return Refused(400, b'{"error":"no"}', "no", code="bad")
+        return answer_to(text)
+
+    engine = Engine(refuses_the_second)
+    await mill.start(engine)
+    over = await mill.ended(await mill.job(20, distinct=4))
+    assert sorted(engine.sent) == texts_of("line", range(4))
+    assert (over.succeeded, over.failed, over.deduplicated) == (15, 5, 16)
+    assert [(each.code, each.count) for each in over.failures.summary] == [("bad", 5)]
+    rows = await mill.results(over, Stream.ERR)
+    assert [row["custom_id"] for row in rows] == texts_of("line", range(1, 20, 4))
+    assert {row["response"]["status_code"] for row in rows} == {400}
+
+
+async def test_a_duplicate_of_what_timed_out_is_not_tried_again(mill: Mill) -> None:
+    async def times_out(text: str) -> Reply:
+        return Broken("timeout", "too slow")
+
+    engine = Engine(times_out)
+    await mill.start(engine)
+    over = await mill.ended(await mill.job(6, distinct=1), 20)
+    assert (over.failed, over.deduplicated, len(engine.sent)) == (6, 5, 3)
+    assert over.failures.summary[0].code == "request_timeout"
+
+
+async def test_two_workers_share_the_answers(mill: Mill) -> None:
+    held = Held()
+    engines = [Engine(held), Engine(held)]
+    rooms = [await mill.start(each, name=f"w{n}") for n, each in enumerate(engines)]
+    job = await mill.job(400, distinct=30)
+
+    async def both_hold_some() -> bool:
+        return all(room.worker._holdings.shards() for room in rooms)  # noqa: SLF001
+
+    await mill.until(both_hold_some)
+    held.let_go()
+    over = await mill.ended(job, 20)
+    assert (over.succeeded, over.deduplicated) == (400, 370)
+    assert len(engines[0].sent) + len(engines[1].sent) == 30
+    await answered_by(mill, over, 30)
+
+
+async def test_a_successor_goes_on_with_what_a_killed_worker_published(mill: Mill) -> None:
+    first = Engine(Held(lambda text: text == "line-2"))
+    worker = await mill.start(first, name="first", concurrency=3)
+    job = await mill.job(40, distinct=3)
+
+    async def the_others_are_done() -> bool:
+        return (await mill.look(job)).succeeded == 27
+
+    await mill.until(the_others_are_done)
+    await worker.kill()
+    second = Engine()
+    await mill.start(second, name="second")
+    over = await mill.ended(job)
+    assert (over.succeeded, second.sent) == (40, ["line-2"])
+    await answered_by(mill, over, 3)
+
+
+async def test_a_cancel_leaves_the_duplicates_of_what_was_not_answered_cancelled(
+    calm_mill: Mill,
+) -> None:
+    engine = Engine(Held(lambda text: text == "line-1"))
+    await calm_mill.start(engine)
+    job = await calm_mill.job(20, distinct=2)
+
+    async def half_is_done() -> bool:
+        return (await calm_mill.look(job)).succeeded == 10
+
+    await calm_mill.until(half_is_done)
+    await calm_mill.cancel(job)
+    over = await calm_mill.ended(job)
+    assert (over.state, over.succeeded, over.failures.cancelled) == (JobState.CANCELLED, 10, 10)
+
+
+async def test_lost_originals_are_sent_anew_once(mill: Mill) -> None:
+    held = Held(lambda text: text == "line-1")
+    engine = Engine(held)
+    await mill.start(engine)
+    job = await mill.job(4, distinct=4)
+    await engine.has(1)
+    held.let_go()
+    assert (await mill.ended(job)).deduplicated == 0
+
+
+@pytest.mark.parametrize("distinct", [1, 9])
+async def test_a_serial_shard_waits_for_its_originals_too(mill: Mill, distinct: int) -> None:
+    await mill.job(12, distinct=distinct)
+    await mill._sql("UPDATE shard SET strikes = 3 WHERE kind = 'run'")  # noqa: SLF001
+    engine = Engine()
+    worker = await mill.start(engine)
+    job = await mill.job(12, distinct=distinct)
+    await asyncio.sleep(0)
+    assert (await mill.ended(job)).deduplicated == 12 - distinct
+    assert not worker.task.done()
