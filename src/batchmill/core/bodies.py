@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import secrets
 from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 from hashlib import blake2b
+from operator import attrgetter
 
 import msgspec
 from msgspec import Raw, Struct
 
 from batchmill.core.lines import open_line
+from batchmill.core.order import Original
+from batchmill.model import Shard
 
 DETERMINISTIC = frozenset(
     {
@@ -55,6 +60,15 @@ def is_deterministic(endpoint: str, body: bytes) -> bool:
         return _NUMBER.decode(drawn.temperature) == 0.0
     except msgspec.ValidationError:
         return False
+
+
+def place_of(line: int, shards: Sequence[Shard], n: int, begins: int) -> Original:
+    """Where the line of that number stands: in one of these shards, or in shard `n`, which comes
+    after them and begins with the line `begins`."""
+    if line >= begins:
+        return Original(n, line - begins)
+    shard = shards[bisect_right(shards, line, key=attrgetter("first_line")) - 1]
+    return Original(shard.n, line - shard.first_line)
 
 
 class Bodies:

@@ -13,17 +13,15 @@ duplicates. I/O goes through `Blobs` alone.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from operator import attrgetter
 
-from batchmill.core.bodies import Bodies
+from batchmill.core.bodies import Bodies, place_of
 from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance_all, is_plain
 from batchmill.core.lines import Block, LineRules, Splitter
 from batchmill.core.names import order_name
-from batchmill.core.order import BadLine, Original, ShardOrder
+from batchmill.core.order import BadLine, ShardOrder
 from batchmill.core.plan import ShardCutter
 from batchmill.core.repeats import CustomIds, mark_repeats
 from batchmill.core.tally import ErrorTally
@@ -198,7 +196,7 @@ class Reading:
                 continue
             original = bodies.first(text, number)
             if original is not None:
-                place = place_of(original, self.shards, shard_begins)
+                place = place_of(original, self.shards, self._cutter.shards, shard_begins)
                 self._order.same[number - shard_begins] = place
 
     def _refuse(self, text: bytes, number: int, error: LineError) -> None:
@@ -215,15 +213,6 @@ class Reading:
         self.shards.append(shard)
         self.orders.append((order_name(self._job.id, shard.n), [self._order.encode()]))
         self._order = ShardOrder()
-
-
-def place_of(line: int, shards: Sequence[Shard], begins: int) -> Original:
-    """Where the line of that number stands, in one of these shards or in the one that follows them
-    and begins with that line."""
-    if line >= begins:
-        return Original(len(shards), line - begins)
-    n = bisect_right(shards, line, key=attrgetter("first_line")) - 1
-    return Original(n, line - shards[n].first_line)
 
 
 def _refused(code: str, message: str) -> Plan:

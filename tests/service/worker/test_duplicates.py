@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from batchmill.calls import Broken, Refused, Reply
-from batchmill.core import duplicates
 from batchmill.model import Job, JobState, Stream
 from tests.service.worker.engine import Engine, Held, answer_to
-from tests.service.worker.mill import Mill, milling, texts_of
+from tests.service.worker.mill import Mill, texts_of
 
 
 async def answered_by(mill: Mill, job: Job, distinct: int) -> None:
@@ -74,7 +72,7 @@ async def test_two_workers_share_the_answers(mill: Mill) -> None:
     job = await mill.job(400, distinct=30)
 
     async def both_hold_some() -> bool:
-        return all(room.worker._holdings.shards() for room in rooms)  # noqa: SLF001
+        return all(room.worker._holdings.shards() for room in rooms)
 
     await mill.until(both_hold_some)
     held.let_go()
@@ -130,7 +128,7 @@ async def test_lost_originals_are_sent_anew_once(mill: Mill) -> None:
 @pytest.mark.parametrize("distinct", [1, 9])
 async def test_a_serial_shard_waits_for_its_originals_too(mill: Mill, distinct: int) -> None:
     await mill.job(12, distinct=distinct)
-    await mill._sql("UPDATE shard SET strikes = 3 WHERE kind = 'run'")  # noqa: SLF001
+    await mill._sql("UPDATE shard SET strikes = 3 WHERE kind = 'run'")
     engine = Engine()
     worker = await mill.start(engine)
     job = await mill.job(12, distinct=distinct)
