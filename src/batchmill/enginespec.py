@@ -78,6 +78,9 @@ class EngineSetting(BaseModel):
         description="Tokens a minute at most, input and output; 0: no limit",
     )
     limits: tuple[LimitSetting, ...] = Field((), description="Limits of single models, see below")
+    embeddings_per_call: int = Field(
+        1, ge=1, le=2048, description="Lines of `/v1/embeddings` in one call at most"
+    )
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
     replicas: Literal["dns"] | None = Field(
         None, description="`dns`: every address of the URL's host is an engine of its own"
@@ -194,6 +197,7 @@ class EngineSetting(BaseModel):
             schedule=self.hours,
             simulated=self.embedded == "sim",
             limits=self._limits(),
+            embeddings_per_call=self.embeddings_per_call,
         )
 
     def _limits(self) -> tuple[Limit, ...]:

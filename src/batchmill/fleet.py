@@ -58,6 +58,13 @@ class EngineSpec:
     connect_to: str = ""
     """The address to connect to, where it is not looked up anew for each connection: that of one
     replica. TLS and the Host header name the URL's host all the same."""
+    embeddings_per_call: int = 1
+    """How many lines of `/v1/embeddings` may go in one call."""
+
+    @property
+    def lines_at_once(self) -> int:
+        """How many lines it may have at most at once."""
+        return self.concurrency * self.embeddings_per_call
 
 
 @dataclass(frozen=True, slots=True)

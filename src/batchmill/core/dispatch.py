@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
+from batchmill.core.bundling import Bundles
 from batchmill.core.collect import Collector
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lines import open_line, with_model
@@ -69,6 +70,7 @@ class Dispatcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._out: set[Attempt] = set()
+        self._bundles = Bundles(self, pool, clock, released)
         self._tasks: asyncio.TaskGroup | None = None
         self._broken: asyncio.Future[None] | None = None
 
@@ -84,6 +86,7 @@ class Dispatcher:
             self._tasks = None
             for attempt in tuple(self._out):
                 self._abort(attempt)
+            self._bundles.abort()
 
     def offer(self, shard: OpenShard, lines: list[OpenLine]) -> None:
         """Let the lines of a shard be sent; a serial shard's one after the other."""
@@ -113,6 +116,7 @@ class Dispatcher:
         for."""
         for attempt in [each for each in self._out if each.line.shard is shard]:
             self._abort(attempt)
+        self._bundles.abort(shard)
         self.ring()
 
     def routes_out(self, link: Link) -> list[Route]:
@@ -135,6 +139,8 @@ class Dispatcher:
             return False
         shard = line.shard
         route: Route = (shard.job.endpoint, line.model)
+        if link.bundles and self._bundles.send(link, line, route, now):
+            return True
         alone = line.history is not None and line.history.must_run_alone
         attempt = Attempt(link, line, route, alone, now)
         shard.flights += 1
@@ -179,13 +185,18 @@ class Dispatcher:
                 self._act(attempt, reply)
             elif isinstance(reply, Answered):
                 self._released(reply.held_bytes)
-            while self._tasks is not None and not attempt.link.gate.is_full:
-                if not self._send_next(attempt.link):
-                    break
+            self.refill(attempt.link)
         except Exception as error:  # noqa: BLE001 - the worker ends with it
-            self._break(error)
+            self.broke(error)
 
-    def _break(self, error: Exception) -> None:
+    def refill(self, link: Link) -> None:
+        """Send the next lines to an engine that has room again."""
+        while self._tasks is not None and not link.gate.is_full:
+            if not self._send_next(link):
+                break
+
+    def broke(self, error: Exception) -> None:
+        """End with this error."""
         if self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)
 
@@ -262,14 +273,14 @@ class Dispatcher:
             jitter=jitter(),
         )
         now = self._clock.boot()
-        self._note(gate, route, reply, decision, attempt.sent_at, now)
+        self.note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):
                 self.finish(line, attempt.custom_id, outcome)
             case Again(after_seconds=after) | SetAside(after_seconds=after):
-                self._delay(line, now + after)
+                self.delay(line, now + after)
 
-    def _delay(self, line: OpenLine, until: float) -> None:
+    def delay(self, line: OpenLine, until: float) -> None:
         """Try the line again from that moment on."""
         if line.shard.serial and self._tasks is not None:
             self._tasks.create_task(self._note_and_delay(line, until))
@@ -289,7 +300,7 @@ class Dispatcher:
             self.pool.delay(line, until)
             self.ring()
 
-    def _note(
+    def note(
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
     ) -> None:
         """Tell the gate what a reply that is no answer says about the engine."""

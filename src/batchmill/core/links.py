@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import structlog
@@ -14,6 +14,7 @@ from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
 from batchmill.core.politeness import Manners
+from batchmill.core.trust import Trust
 from batchmill.core.window import START, Window
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.schedules import ALWAYS, is_open, next_change
@@ -38,6 +39,10 @@ class Link:
     status: EngineStatus
     load: Load | None = None
     """What it said of itself last, while it had calls of ours; None: nothing."""
+
+    bundles: bool = False
+    """It may be asked for several embeddings in one call."""
+    trust: Trust = field(default_factory=Trust)
 
     @property
     def window(self) -> int:
@@ -87,7 +92,7 @@ def link(spec: EngineSpec, transport: Transport) -> Link:
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
     limits = Limits(spec.name, spec.limits) if spec.limits else None
     gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None)
-    return Link(spec, transport, gate, status)
+    return Link(spec, transport, gate, status, bundles=spec.embeddings_per_call > 1)
 
 
 def _window(spec: EngineSpec) -> Window:
@@ -111,6 +116,8 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
                 link.status, state=EngineState.UP, reason="", models=models, seen_at=clock.wall()
             )
             link.gate.may_be_back()
+            if before.state is EngineState.DOWN:
+                link.trust.forget()
         after = link.status
         if (after.state, after.reason, after.models) != (
             before.state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from batchmill.calls import Answered, Call, EngineDown, Flight, Load, Reply
 
@@ -38,12 +39,16 @@ class Engine:
         self._moved = asyncio.Event()
 
     def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
-        text = json.loads(call.body)["messages"][0]["content"]
+        text = self.text_of(json.loads(call.body))
         self.sent.append(text)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self._moved.set()
         return _Scripted(self, text, landed)
+
+    def text_of(self, body: dict[str, Any]) -> str:
+        """What the script is asked with."""
+        return str(body["messages"][0]["content"])
 
     def landed(self, reply: Reply) -> None:
         """A call came to its end."""

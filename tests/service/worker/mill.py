@@ -103,15 +103,17 @@ class Mill:
         models: Sequence[str] = (),
         priority: int = 0,
         distinct: int = 0,
+        embeddings: bool = False,
     ) -> Job:
         """A job of so many lines whose texts and custom_ids are `<tag>-<number>`. With `models`
         it is one of OpenAI's, whose lines name these in turn. With `distinct` its texts begin anew
         after so many, at the temperature 0, and it asks that none is sent twice."""
+        form = "input" if embeddings else "messages"
         ids = [text_of(tag, n) for n in range(lines)]
         texts = [text_of(tag, n % (distinct or lines)) for n in range(lines)]
         own = [models[n % len(models)] if models else None for n in range(lines)]
         drawn = {"temperature": 0} if distinct else {}
-        data = b"".join(_line(*each, drawn) for each in zip(ids, texts, own, strict=True))
+        data = b"".join(_line(*each, form, drawn) for each in zip(ids, texts, own, strict=True))
         file = FileId(new_id())
         blob = BlobName(f"inputs/{file}")
         await self.blobs.put_many([(blob, [data])])
@@ -123,7 +125,7 @@ class Mill:
             JobId(new_id()),
             tenant,
             Dialect.OPENAI if models else Dialect.MISTRAL,
-            "/v1/chat/completions",
+            "/v1/embeddings" if embeddings else "/v1/chat/completions",
             JobState.VALIDATING,
             0.0,
             window,
@@ -148,9 +150,11 @@ class Mill:
         schedules: Sequence[Schedule] = (),
         clock: Clock | None = None,
         limits: tuple[Limit, ...] = (),
+        per_call: int = 1,
         **rules: Any,
     ) -> Running:
-        """A worker with these engines, which are open by these schedules, the rest always."""
+        """A worker with these engines, which are open by these schedules, the rest always, and take
+        so many embeddings `per_call`."""
         ledger = LeavingLedger(self.ledger)
         heart = LeavingLedger(await self._open())
         rules = {"drain_seconds": 0.3, "low_disk_bytes": 0} | rules
@@ -167,6 +171,7 @@ class Mill:
                 adaptive=adaptive,
                 schedule=schedule,
                 limits=limits,
+                embeddings_per_call=per_call,
             )
             for n, (_, schedule) in enumerate(zip_longest(engines, schedules, fillvalue=ALWAYS))
         ]
@@ -380,8 +385,9 @@ def texts_of(tag: str, numbers: Sequence[int]) -> list[str]:
     return [text_of(tag, number) for number in numbers]
 
 
-def _line(custom_id: str, text: str, model: str | None, drawn: dict[str, Any]) -> bytes:
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}], **drawn}
+def _line(custom_id: str, text: str, model: str | None, form: str, drawn: dict[str, Any]) -> bytes:
+    asked: object = text if form == "input" else [{"role": "user", "content": text}]
+    body: dict[str, Any] = {form: asked, **drawn}
     line: dict[str, Any] = {"custom_id": custom_id, "body": body}
     if model is not None:
         body["model"] = model
