@@ -160,10 +160,11 @@ class Copier:
         formats: Formats,
         holdings: Holdings,
         clock: Clock,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._ledger, self._blobs, self._dispatcher = ledger, blobs, dispatcher
         self._collector, self._formats, self._holdings = collector, formats, holdings
-        self._clock = clock
+        self._clock, self._patience_seconds = clock, patience_seconds
         self._turn = asyncio.Lock()
         """Held while a batch is copied: what bounds the bytes, whatever the number of shards."""
 
@@ -218,7 +219,7 @@ class Copier:
         for part in results.parts:
             mine.note(n, part, where)
         alone_seconds = mine.alone_seconds(n, now, is_held=results.is_held)
-        if results.segments or alone_seconds >= PATIENCE_SECONDS:
+        if results.segments or alone_seconds >= self._patience_seconds:
             mine.lose(n)
 
     async def _answer(self, mine: Followers) -> None:

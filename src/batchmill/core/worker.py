@@ -22,7 +22,7 @@ from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
-from batchmill.core.duplicates import Copier
+from batchmill.core.duplicates import PATIENCE_SECONDS, Copier
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
@@ -61,6 +61,7 @@ class WorkerRules:
     drain_seconds: float = 8.0
     low_disk_bytes: int = 256 * 1024 * 1024
     upload_retention_seconds: float = 30 * 86_400.0
+    patience_seconds: float = PATIENCE_SECONDS
     sends: bool = True
     """False for one without engines that keeps house beside an API process: its beat says so."""
 
@@ -115,7 +116,8 @@ class Worker:
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
         copying = (self._dispatcher, self._collector, formats)
-        copier = Copier(ledger, blobs, *copying, self._holdings, clock)
+        patience_seconds = self._rules.patience_seconds
+        copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience_seconds)
         self._bench = Bench(ledger, blobs, *copying, clock, copier)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(

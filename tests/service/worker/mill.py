@@ -264,6 +264,17 @@ class Mill:
         """Let every lease run out now."""
         await self._sql("UPDATE shard SET lease_until = 0 WHERE state = 'leased'")
 
+    async def poison(self) -> None:
+        """Let every shard look as if its owners had died over it, and every lease run out."""
+        await self._sql("UPDATE shard SET strikes = 3 WHERE kind = 'run'")
+        await self.expire_leases()
+
+    async def postpone(self, n: int | None) -> None:
+        """Let nobody claim shard `n` of any job; None: let everybody claim all."""
+        later = "state = 'kept'" if n is not None else "state = 'open'"
+        where = f"n = {n} AND state = 'open'" if n is not None else "state = 'kept'"
+        await self._sql(f"UPDATE shard SET {later} WHERE kind = 'run' AND {where}")
+
     async def lengthen_leases(self, seconds: int) -> None:
         """Let every shard be leased for so much longer."""
         await self._sql(

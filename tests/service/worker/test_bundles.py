@@ -23,6 +23,12 @@ async def embeds(inputs: str) -> Reply:
     return Answered(200, body, usage=Usage(10 * len(texts) + 1), held_bytes=len(body))
 
 
+@pytest.fixture
+async def mill(calm_mill: Mill) -> Mill:
+    """Calls are counted here: no lease is to run out on a busy machine."""
+    return calm_mill
+
+
 class Embedder(Engine):
     """Its script is asked with the inputs of a call, as a list in JSON."""
 
@@ -129,7 +135,8 @@ async def test_what_was_not_taken_goes_together_again(mill: Mill, reply: Reply) 
     await mill.start(engine, per_call=4, concurrency=1)
     job = await mill.ended(await mill.job(4, embeddings=True), 20)
     assert job.succeeded == 4
-    assert [len(call) for call in engine.calls] == [4, 4]
+    sizes = [len(call) for call in engine.calls]
+    assert sizes in ([4, 4], [4, 1, 3]), "a trial is sent by itself"
 
 
 async def test_an_engine_that_answers_in_another_form_is_not_asked_again(mill: Mill) -> None:
@@ -139,13 +146,13 @@ async def test_an_engine_that_answers_in_another_form_is_not_asked_again(mill: M
     assert sum(len(call) > 1 for call in engine.calls) == 1
 
 
-async def test_a_cancelled_job_ends_its_calls(calm_mill: Mill) -> None:
+async def test_a_cancelled_job_ends_its_calls(mill: Mill) -> None:
     engine = Embedder(Held(then=embeds))
-    await calm_mill.start(engine, per_call=4)
-    job = await calm_mill.job(12, embeddings=True)
+    await mill.start(engine, per_call=4)
+    job = await mill.job(12, embeddings=True)
     await engine.got(3)
-    await calm_mill.cancel(job)
-    over = await calm_mill.ended(job)
+    await mill.cancel(job)
+    over = await mill.ended(job)
     assert over.failures.cancelled == 12
     assert engine.in_flight == 0
 
