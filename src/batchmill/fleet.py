@@ -108,6 +108,8 @@ class JobGauge:
     lines_per_second: float = 0.0
     blocked: WaitingReason | None = None
     """Set when this worker holds lines of the job and can send none of them, and why."""
+    follows: bool = False
+    """It has nothing to send: its lines get the outcomes of others, which are elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

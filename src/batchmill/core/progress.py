@@ -156,8 +156,8 @@ def _why(
 
 
 def _why_held(gauges: Sequence[JobGauge]) -> WaitingReason | None:
-    """What the workers that hold its lines say."""
-    blocked = {gauge.blocked for gauge in gauges}
+    """What the workers that hold its lines say, those that have some to send first."""
+    blocked = {gauge.blocked for gauge in gauges if not gauge.follows} or {None}
     if None not in blocked:
         return gravest(blocked)
     return WaitingReason.RETRYING if any(gauge.retrying for gauge in gauges) else None

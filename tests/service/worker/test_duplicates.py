@@ -118,15 +118,16 @@ async def test_a_cancel_leaves_duplicates_of_what_was_not_answered_cancelled(mil
 
 
 async def test_what_nobody_runs_is_not_waited_for_for_ever(mill: Mill) -> None:
+    away, engine = Engine(), Engine()
+    away.is_down = True
+    first = await mill.start(away, name="first")
     job = await mill.job(8, distinct=4)
-    engine = Engine()
-    worker = await mill.start(engine, patience_seconds=0.2, sends=False)
 
     async def is_planned() -> bool:
         return (await mill.look(job)).state is JobState.QUEUED
 
     await mill.until(is_planned)
-    await worker.drain()
+    await first.drain()
     await mill.postpone(0)
     await mill.start(engine, name="second", patience_seconds=0.2)
     await engine.got(4)
