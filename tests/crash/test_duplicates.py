@@ -1,5 +1,5 @@
-"""Duplicates and calls of many embeddings in a whole service, and a kill -9 in the middle of it: the
-engine, a process of its own, counts what it was asked."""
+"""Duplicates and calls of many embeddings in a whole service, and a kill -9 in the middle of it:
+the engine, a process of its own, counts what it was asked."""
 
 from __future__ import annotations
 

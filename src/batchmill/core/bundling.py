@@ -110,6 +110,10 @@ class Bundles:
                 if flight is not None:
                     flight.abort()
 
+    def routes_out(self, link: Link) -> list[Route]:
+        """The route of each call that is out to that engine."""
+        return [bundle.route for bundle in self._out if bundle.link is link]
+
     def _gathered(self, first: Piece, most: int) -> list[Piece]:
         pieces, size_bytes = [first], len(first.text)
 

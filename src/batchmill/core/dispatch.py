@@ -121,7 +121,8 @@ class Dispatcher:
 
     def routes_out(self, link: Link) -> list[Route]:
         """The routes of the calls that are out to an engine."""
-        return [attempt.route for attempt in self._out if attempt.link is link]
+        mine = [attempt.route for attempt in self._out if attempt.link is link]
+        return mine + self._bundles.routes_out(link)
 
     def ring(self) -> None:
         """Something may be sendable now: fill the engines' windows, a line each in turn."""
@@ -139,7 +140,7 @@ class Dispatcher:
             return False
         shard = line.shard
         route: Route = (shard.job.endpoint, line.model)
-        if link.bundles and self._bundles.send(link, line, route, now):
+        if link.spec.embeddings_per_call > 1 and self._bundles.send(link, line, route, now):
             return True
         alone = line.history is not None and line.history.must_run_alone
         attempt = Attempt(link, line, route, alone, now)

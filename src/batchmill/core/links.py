@@ -39,17 +39,15 @@ class Link:
     status: EngineStatus
     load: Load | None = None
     """What it said of itself last, while it had calls of ours; None: nothing."""
-
-    bundles: bool = False
-    """It may be asked for several embeddings in one call."""
     trust: Trust = field(default_factory=Trust)
 
     @property
     def window(self) -> int:
-        """How many calls it may soon have at once."""
+        """How many lines it may soon have at once."""
         if self.gate.window is None:
-            return self.spec.concurrency
-        return max(min(LEAST_READY, self.spec.concurrency), int(self.gate.allowed))
+            return self.spec.lines_at_once
+        calls = max(min(LEAST_READY, self.spec.concurrency), int(self.gate.allowed))
+        return calls * self.spec.embeddings_per_call
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
@@ -92,7 +90,7 @@ def link(spec: EngineSpec, transport: Transport) -> Link:
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
     limits = Limits(spec.name, spec.limits) if spec.limits else None
     gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None)
-    return Link(spec, transport, gate, status, bundles=spec.embeddings_per_call > 1)
+    return Link(spec, transport, gate, status)
 
 
 def _window(spec: EngineSpec) -> Window:

@@ -57,7 +57,7 @@ def is_same_but_for_the_way(before: EngineSpec, after: EngineSpec) -> bool:
 class Links:
     """The engines of one worker, in order of their names' first appearance.
 
-    What iterates holds the set as it is at that moment. `window` is how many calls they may soon
+    What iterates holds the set as it is at that moment. `window` is how many lines they may soon
     have in flight together.
     """
 
@@ -139,7 +139,7 @@ def _change(link: Link, spec: EngineSpec, transport: Transport, out: Out) -> Non
         for route in out(link):
             fresh.gate.sent(route)
         fresh.gate.alone = link.gate.alone
-        link.gate = fresh.gate
+        link.gate, link.trust = fresh.gate, fresh.trust
     if (link.spec.url, link.spec.connect_to) == (spec.url, spec.connect_to):
         fresh.status = replace(
             fresh.status,

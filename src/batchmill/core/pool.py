@@ -156,7 +156,7 @@ class Pool:
             most -= 1
             self.in_flight[job.id] += 1
             self.tenant_in_flight[job.tenant] += 1
-        if queue is not None and queue.lines < self._low_lines:
+        if queue is not None and queue.lines < self.low_lines:
             self._on_low()
 
     def returned(self, job: Job) -> None:
