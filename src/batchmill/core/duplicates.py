@@ -73,17 +73,17 @@ class Followers:
     useless: set[Original] = field(default_factory=set)
     """Originals whose outcome is no answer to the request."""
     _seen: dict[OpenShard, int] = field(default_factory=dict)
-    """How many parts of a shard have been looked at."""
+    """How many parts of a shard that is open here have been looked at."""
 
     def look(self, holdings: Holdings) -> None:
         """Find originals in what the shards that are open here have published."""
+        seen, self._seen = self._seen, {}
         for n in self._shards():
             original = holdings.open_shard(self.shard.job.id, n)
             if original is None:
                 continue
-            seen = self._seen.get(original, 0)
             self._seen[original] = len(original.parts)
-            for part in original.parts[seen:]:
+            for part in original.parts[seen.get(original, 0) :]:
                 self.note(n, part)
 
     def note(self, n: int, part: Part, where: Mapping[int, Range] | None = None) -> None:

@@ -11,6 +11,8 @@ _LOST = b'"code":"internal_error"'
 
 def answer_of(result: bytes) -> bytes | None:
     """What follows the custom_id of a result line, with its comma, to the end of the line; None
-    where it only says that the result was lost."""
-    answer = result[result.index(_ANSWER) :]
-    return None if answer.startswith(_UNANSWERED) and _LOST in answer else answer
+    where it only says that the result was lost, or is damaged itself."""
+    at = result.find(_ANSWER)
+    answer = result[at:]
+    is_lost = answer.startswith(_UNANSWERED) and _LOST in answer
+    return None if at < 0 or is_lost else answer
