@@ -200,7 +200,7 @@ def test_a_call_is_one_request_with_the_tokens_of_all(most: int) -> None:
     shares = (
         Share(Resource("e", "", each), 60_000.0) for each in (Measure.REQUESTS, Measure.TOKENS)
     )
-    limits.hear(Grants(tuple(shares)), 1e9, 0.0)
+    limits.hear(Grants(shares=tuple(shares)), 1e9, 0.0)
     it = scene(most, limits)
     meter = limits._whole
     assert meter is not None
