@@ -94,15 +94,6 @@ def test_without_dedupe_and_where_chance_draws_every_line_is_sent(serve: Serve, 
     assert sim.calls()["total"] == 500
 
 
-def test_a_header_that_is_no_flag_is_refused(serve: Serve) -> None:
-    asked = {"endpoint": "/v1/chat/completions", "model": "sim", "input_files": ["x"]}
-    for route in ("/v1/batch/jobs", "/v1/batches"):
-        body = asked | {"input_file_id": "x", "completion_window": "24h"}
-        answer = serve.http.call("POST", route, body, {"x-batchmill-dedupe": "maybe"})
-        assert answer.status in {400, 422}
-        assert b"x-batchmill-dedupe" in answer.body
-
-
 def test_a_killed_worker_costs_no_more_than_what_was_under_way(serve: Serve, sim: Sim) -> None:
     sim.control(latency=f"{LATENCY_SECONDS}s")
     job = created(serve, lines(6_000, 60, temperature=0, max_tokens=100), {}, dedupe=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from batchmill.calls import Broken, Refused, Reply
 from batchmill.model import Job, JobState, Stream
 from tests.service.worker.engine import Engine, Held, answer_to
-from tests.service.worker.mill import Mill, texts_of
+from tests.service.worker.mill import Mill, milling, texts_of
 
 
 @pytest.fixture
@@ -150,3 +155,34 @@ async def test_a_serial_shard_waits_for_its_originals_and_sends_the_rest_in_turn
     over = await mill.ended(job)
     assert (over.succeeded, over.deduplicated) == (12, 7)
     assert sorted(second.sent) == texts_of("line", range(5))
+
+
+async def test_whoever_dies_or_is_paused_meanwhile_every_line_gets_its_answer(
+    tmp_path: Path,
+) -> None:
+    async with milling(tmp_path) as mill:
+        await _answers_all_over_deaths(mill)
+
+
+async def _answers_all_over_deaths(mill: Mill) -> None:
+    chance = random.Random(7)
+
+    async def now_and_then(text: str) -> Reply:
+        await asyncio.sleep(chance.random() / 50)
+        return Refused(500, b"{}", "no") if chance.random() < 0.1 else answer_to(text)
+
+    workers = [await mill.start(Engine(now_and_then), name=f"w{n}") for n in range(2)]
+    job = await mill.job(80, distinct=30)
+    for n in range(2):
+        await mill.until(partial(_has_done, mill, job, 30 * (n + 1)), 30)
+        await mill.pause(job)
+        await workers.pop(0).kill()
+        await mill.resume(job)
+        workers.append(await mill.start(Engine(now_and_then), name=f"later{n}"))
+    over = await mill.ended(job, 60)
+    assert over.succeeded == 80
+    await answered_by(mill, over, 30)
+
+
+async def _has_done(mill: Mill, job: Job, lines: int) -> bool:
+    return await mill.done(job) >= lines
