@@ -152,7 +152,9 @@ class Bundles:
     def _answered(self, bundle: Bundle, outcomes: list[Outcome], held_bytes: int) -> int:
         """Give the lines their outcomes. What of the held bytes is not passed on with them."""
         bundle.link.trust.went_well(bundle.route)
+        now = self._clock.boot()
         bundle.link.gate.answered(bundle.route, well=True)
+        bundle.link.gate.took(now - bundle.sent_at, 0, now)
         for piece, outcome in zip(bundle.seats, outcomes, strict=True):
             if piece is not None and not piece.line.shard.gone:
                 self._desk.finish(piece.line, piece.custom_id, outcome, held_bytes)
