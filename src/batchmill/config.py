@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -28,8 +27,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from batchmill.client.address import VARIABLES
 from batchmill.enginespec import EngineSetting, LimitSetting, checked_key
 from batchmill.errors import ConfigError, Problem
+from batchmill.fleet import Role
 from batchmill.model import TenantId
 from batchmill.quantities import Duration, SizeBytes
 from batchmill.quotas import Quotas
@@ -47,13 +48,6 @@ _SET_BY_KUBERNETES = re.compile(r"BATCHMILL_.*(SERVICE_HOST|SERVICE_PORT.*|PORT_
 """What Kubernetes puts into every pod beside a service called `batchmill`."""
 
 _BUCKET = re.compile(r"(s3|gs|az)://\w[\w.-]*(/(?!\.)[\w.-]+)*/?", re.ASCII)
-
-
-class Role(StrEnum):
-    """Which processes `serve` starts."""
-
-    ALL = "all"
-    API = "api"
 
 
 class Settings(BaseModel):
@@ -230,6 +224,14 @@ class Settings(BaseModel):
             return self.host == "localhost"
 
 
+def state_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """Where commands note what they did, between one and the next; the user's own."""
+    environ = os.environ if environ is None else environ
+    state = environ.get("XDG_STATE_HOME", "")
+    home = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return home / "batchmill"
+
+
 _NESTED: Final[Mapping[str, type[BaseModel]]] = {
     "engines": EngineSetting,
     "tenants": TenantSetting,
@@ -312,6 +314,8 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
         if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or not text:
             continue
         if _SET_BY_KUBERNETES.fullmatch(variable) or text.startswith(("tcp://", "udp://")):
+            continue
+        if variable in VARIABLES:
             continue
         if variable not in fields:
             hint = _nearest(variable, [*fields, f"{PREFIX}CONFIG"])

@@ -17,6 +17,13 @@ class EngineState(StrEnum):
     DOWN = "down"
 
 
+class Role(StrEnum):
+    """Which processes `serve` starts."""
+
+    ALL = "all"
+    API = "api"
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long a lease lasts without a beat, and how often a worker beats. The same for all

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from batchmill.config import Role, Settings, load
+from batchmill.config import Settings, load
 from batchmill.errors import ConfigError, Problem
+from batchmill.fleet import Role
 
 
 def problems_of(
@@ -299,3 +300,7 @@ def test_what_is_no_bucket_is_refused_and_a_key_in_it_not_shown(url: str) -> Non
     with pytest.raises(ConfigError, match="s3://bucket/prefix") as caught:
         load({}, {"BATCHMILL_STORAGE_URL": url})
     assert "hidden" not in str(caught.value)
+
+
+def test_what_a_client_is_told_is_no_setting() -> None:
+    load({}, {"BATCHMILL_URL": "http://a", "BATCHMILL_API_KEY": "bm_a"})

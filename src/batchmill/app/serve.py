@@ -26,8 +26,9 @@ from batchmill.app.parent import run_children
 from batchmill.app.roster import Roster
 from batchmill.app.stores import WORKER, check_blobs, is_own, open_ledger, prepare_data
 from batchmill.app.supervise import Supervisor
-from batchmill.config import Role, Settings
+from batchmill.config import Settings
 from batchmill.errors import ConfigError, Problem
+from batchmill.fleet import Role
 from batchmill.ports import Ledger
 
 EARLIER_CHILDREN_SECONDS: Final = 20.0

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from batchmill.config import Role, Settings
+from batchmill.config import Settings
 from batchmill.core.worker import HAND_OVER_SECONDS
+from batchmill.fleet import Role
 
 ENGINES_SECONDS: Final = 1.0
 """For embedded engines to end, after those that call them."""

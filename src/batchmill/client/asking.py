@@ -1,0 +1,103 @@
+"""Asking the server one thing: what is tried again, and how a refusal is told."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from batchmill.client.errors import BY_STATUS, Refused, Unreachable
+from batchmill.client.steps import Lost, Pause, Reply, Request, Steps
+
+TRIES: Final = 6
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 8.0
+BUSY: Final = frozenset({429, 502, 503, 504})
+"""Answers that say to come again."""
+
+_NOT_OURS = "At this address something answers that is not Batchmill (%s). Check the URL."
+
+
+def ask(request: Request, tries: int = TRIES) -> Steps[bytes]:
+    """The answer's body. A server that is away or busy is asked again, some seconds in all, one
+    that never answered once more; that may send the request twice. Raises `Refused`,
+    `Unreachable`."""
+    for attempt in range(tries):
+        reply = yield request
+        if isinstance(reply, Reply) and reply.status not in BUSY:
+            return accepted(reply)
+        if isinstance(reply, Lost) and not reply.is_known and attempt:
+            break
+        if attempt + 1 < tries:
+            yield Pause(pause(attempt, reply))
+    if isinstance(reply, Lost):
+        raise Unreachable(reply.why)
+    return accepted(reply)
+
+
+def ask_json(request: Request, tries: int = TRIES) -> Steps[dict[str, Any]]:
+    """The answer's JSON object, as `ask` gets it."""
+    return decoded((yield from ask(request, tries)))
+
+
+def decoded(body: bytes) -> dict[str, Any]:
+    """The JSON object of an answer. Raises `Unreachable` for what is none."""
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        raise Unreachable(_NOT_OURS % "its answer is no JSON") from None
+    if not isinstance(value, dict):
+        raise Unreachable(_NOT_OURS % "its answer is no JSON object")
+    return value
+
+
+def ask_once(request: Request) -> Steps[Reply]:
+    """The answer as it came, whatever it is. Raises `Unreachable` where there is none."""
+    reply: Reply | Lost = yield request
+    if isinstance(reply, Lost):
+        raise Unreachable(reply.why)
+    return reply
+
+
+def pause(attempt: int, reply: Reply | Lost) -> float:
+    """How long to wait after so many tries: what the server says, else longer and longer."""
+    longer = float(min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE))
+    if isinstance(reply, Reply):
+        said = reply.headers.get("retry-after", "")
+        if said.isdecimal() and len(said) < 6:
+            return max(longer, min(float(said), 60.0))
+    return longer
+
+
+def accepted(reply: Reply) -> bytes:
+    """The body of an answer that is none of refusal. Raises `Refused`, `Unreachable`."""
+    if 200 <= reply.status < 300:
+        return reply.body
+    if 300 <= reply.status < 400:
+        raise Unreachable(_NOT_OURS % f"it answers {reply.status}, which leads elsewhere")
+    raise refusal(reply)
+
+
+def refusal(reply: Reply) -> Refused | Unreachable:
+    """The server's refusal as an error; what is no refusal of ours is told so."""
+    try:
+        told = msgspec.json.decode(reply.body)
+        message = told["message"] if isinstance(told["message"], str) else _joined(told)
+        code, param = told.get("code"), told.get("param")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return Unreachable(_NOT_OURS % f"it answers {reply.status}")
+    kind = BY_STATUS.get(reply.status, Refused)
+    code = code if isinstance(code, str) else None
+    param = param if isinstance(param, str) else None
+    return kind(f"{message}{_next_step(reply.status)}", reply.status, code, param)
+
+
+def _joined(told: dict[str, Any]) -> str:
+    details = told.get("detail") or []
+    return "; ".join(str(each.get("msg")) for each in details) or "It was refused."
+
+
+def _next_step(status: int) -> str:
+    if status == 401:
+        return " Set BATCHMILL_API_KEY to a key that `batchmill keys create` made on the server."
+    return ""

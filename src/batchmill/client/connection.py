@@ -1,0 +1,63 @@
+"""What both kinds of client share over httpx: how a request is built and what its failures mean."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httpx2 as httpx
+
+from batchmill import __version__
+from batchmill.client.address import Address
+from batchmill.client.steps import Lost, Request
+
+CONNECT_SECONDS: Final = 10.0
+PIECE_BYTES: Final = 256 * 1024
+LOSSES: Final = (httpx.HTTPError, httpx.StreamError, OSError)
+"""What a request ends with that got no whole answer."""
+
+
+def settings_of(address: Address) -> dict[str, Any]:
+    """The arguments of an httpx client for that address. A proxy is never asked for what is on
+    this machine."""
+    headers = {"user-agent": f"batchmill/{__version__}", "accept-encoding": "identity"}
+    if address.key is not None:
+        headers["authorization"] = f"Bearer {address.key}"
+    return {
+        "base_url": address.url,
+        "headers": headers,
+        "trust_env": not address.is_here,
+        "follow_redirects": False,
+    }
+
+
+def arguments_of(request: Request) -> dict[str, Any]:
+    """The arguments of `httpx.Client.request` and `build_request`."""
+    arguments: dict[str, Any] = {
+        "method": request.method,
+        "url": request.path,
+        "params": dict(request.query),
+        "headers": dict(request.headers),
+        "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
+    }
+    if request.upload is not None:
+        request.upload.content.seek(0)
+        name = request.upload.name
+        arguments["data"] = {"purpose": request.upload.purpose}
+        arguments["files"] = {"file": (name, request.upload.content, "application/octet-stream")}
+    elif request.body is not None:
+        arguments["json"] = request.body
+    return arguments
+
+
+def lost(error: Exception, address: Address, *, is_known: bool) -> Lost:
+    """Why there is no answer, in words that lead on."""
+    where = f"{address.url} ({address.source})"
+    if isinstance(error, httpx.ConnectError):
+        return Lost(
+            f"Nothing answers at {where}: {error}. Start `batchmill serve` there, or set "
+            "BATCHMILL_URL to where it runs.",
+            is_known,
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return Lost(f"The server at {where} did not answer in time. Is it overloaded?")
+    return Lost(f"The connection to {where} broke: {str(error) or type(error).__name__}.")

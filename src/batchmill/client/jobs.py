@@ -1,0 +1,144 @@
+"""Operations on jobs, files and models that are a request each, and waiting for a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from batchmill.client import objects
+from batchmill.client.asking import accepted, ask_json, decoded, pause
+from batchmill.client.errors import Conflict, StillRunning, Unreachable
+from batchmill.client.objects import File, Job, Model
+from batchmill.client.steps import Clock, Give, Lost, Pause, Reply, Request, Steps
+
+JOBS: Final = "/v1/batch/jobs"
+FILES: Final = "/v1/files"
+PAGE: Final = 100
+FIRST_LOOK: Final = 0.1
+LONGEST_LOOK: Final = 2.0
+
+
+def get(job: str) -> Steps[Job]:
+    """The job as it stands now."""
+    return objects.job((yield from ask_json(Request("GET", f"{JOBS}/{quoted(job)}"))))
+
+
+def act(job: str, action: str, body: Mapping[str, Any] | None = None) -> Steps[Job]:
+    """Cancel, pause, resume or extend: done twice it is as done once."""
+    path = f"{JOBS}/{quoted(job)}/{action}"
+    return objects.job((yield from ask_json(Request("POST", path, body=body))))
+
+
+def delete(job: str) -> Steps[None]:
+    """Delete a job; one that is unfinished is cancelled."""
+    yield from ask_json(Request("DELETE", f"{JOBS}/{quoted(job)}"))
+
+
+def retry(
+    job: str, only: Sequence[str] | None = None, custom_ids: Sequence[str] | None = None
+) -> Steps[Job]:
+    """The child job. An answer that was lost is found again: there is one child at a time."""
+    before = yield from get(job)
+    body: dict[str, Any] = {}
+    if custom_ids is not None:
+        body["custom_ids"] = list(custom_ids)
+    elif only is not None:
+        body["only"] = list(only)
+    request = Request("POST", f"{JOBS}/{before.id}/retry", body=body or None)
+    lost = False
+    try:
+        for attempt in range(6):
+            reply = yield request
+            if isinstance(reply, Reply) and reply.status < 500 and reply.status != 429:
+                return objects.job(decoded(accepted(reply)))
+            lost = True
+            yield Pause(pause(attempt, reply))
+            child = (yield from get(job)).retried_by
+            if child is not None and child != before.retried_by:
+                return (yield from get(child))
+    except Conflict:
+        child = (yield from get(job)).retried_by
+        if not lost or child is None or child == before.retried_by:
+            raise
+        return (yield from get(child))
+    raise Unreachable(reply.why if isinstance(reply, Lost) else f"It answers {reply.status}.")
+
+
+def listing(limit: int | None, status: str | None = None, model: str | None = None) -> Steps[None]:
+    """Gives jobs, the newest first, page by page."""
+    given, page = 0, 0
+    while limit is None or given < limit:
+        query = {"page": str(page), "page_size": str(min(PAGE, limit or PAGE))}
+        query |= {"status": status} if status else {}
+        query |= {"model": model} if model else {}
+        data = (yield from ask_json(Request("GET", JOBS, query)))["data"]
+        for each in data if limit is None else data[: limit - given]:
+            yield Give(objects.job(each))
+        given, page = given + len(data), page + 1
+        if len(data) < int(query["page_size"]):
+            return
+
+
+def wait(
+    job: str | Job,
+    timeout: float | None = None,
+    on_progress: Callable[[Job], None] | None = None,
+    on_gap: Callable[[str], None] | None = None,
+) -> Steps[Job]:
+    """The job once it has ended. A server that goes away meanwhile is waited for, and `on_gap` is
+    told of it. Raises `StillRunning` where the time is over before."""
+    started, look = (yield Clock()), FIRST_LOOK
+    seen = job if isinstance(job, Job) else (yield from get(job))
+    while True:
+        try:
+            seen = yield from get(seen.id)
+            if on_progress is not None:
+                on_progress(seen)
+        except Unreachable as error:
+            if on_gap is not None:
+                on_gap(str(error))
+        if seen.is_ended:
+            return seen
+        left = None if timeout is None else started + timeout - (yield Clock())
+        if left is not None and left <= 0:
+            raise StillRunning(seen)
+        yield Pause(look if left is None else min(look, left))
+        look = min(look * 1.5, LONGEST_LOOK)
+
+
+def files(limit: int | None, purpose: str | None = None) -> Steps[None]:
+    """Gives files, the newest first, page by page."""
+    given, after = 0, ""
+    while limit is None or given < limit:
+        query = {"limit": str(PAGE if limit is None else min(PAGE, limit - given))}
+        query |= {"after": after} if after else {}
+        query |= {"purpose": purpose} if purpose else {}
+        page = yield from ask_json(Request("GET", FILES, query))
+        for each in page["data"]:
+            yield Give(objects.file(each))
+        given += len(page["data"])
+        if not page["has_more"]:
+            return
+        after = page["last_id"]
+
+
+def file(id: str) -> Steps[File]:
+    """A file's facts."""
+    return objects.file((yield from ask_json(Request("GET", f"{FILES}/{quoted(id)}"))))
+
+
+def delete_file(id: str) -> Steps[None]:
+    """Delete a file that no unfinished job needs."""
+    yield from ask_json(Request("DELETE", f"{FILES}/{quoted(id)}"))
+
+
+def models() -> Steps[list[Model]]:
+    """Every name that can be asked for."""
+    answer = yield from ask_json(Request("GET", "/v1/models"))
+    return [objects.model(each) for each in answer["data"]]
+
+
+def quoted(id: str) -> str:
+    """An id as a piece of a path, whatever somebody typed."""
+    return quote(id, safe="") or "%20"

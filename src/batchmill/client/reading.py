@@ -1,0 +1,260 @@
+"""Reading results: in order of completion while the job runs, or in input order once it has ended.
+
+Streams are read piece by piece in constant memory, and taken up again where they broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from batchmill.client import objects
+from batchmill.client.asking import FIRST_PAUSE, LONGEST_PAUSE, ask_json, pause, refusal
+from batchmill.client.errors import NotFound, Unreachable, Unreadable
+from batchmill.client.jobs import FILES, JOBS, get, quoted, wait
+from batchmill.client.objects import Job, Result
+from batchmill.client.steps import (
+    Close,
+    Give,
+    Lost,
+    Open,
+    Pause,
+    Read,
+    Reply,
+    Request,
+    Steps,
+    Stream,
+)
+
+PATIENCE: Final = 8
+"""How often in a row a stream may break without a byte in between."""
+
+
+class _Named(Struct):
+    custom_id: str | None = None
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+_BLANK: Final = b" \t\r\n"
+
+
+class Lines:
+    """The lines of one file of the server, read as they are wanted."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._at = self._breaks = 0
+        self._stream: Any = None
+        self._ready: list[bytes] = []
+        self._rest: list[bytes] = []
+
+    def next(self) -> Steps[bytes | None]:
+        """The next line that is not blank, without its line break; None after the last."""
+        while True:
+            while self._ready:
+                line = self._ready.pop()
+                if line.strip(_BLANK):
+                    return line
+            piece = yield from self._piece()
+            if piece is None:
+                last, self._rest = b"".join(self._rest), []
+                if not last:
+                    return None
+                self._ready = [last]
+                continue
+            *whole, rest = piece.split(b"\n")
+            if whole:
+                whole[0] = b"".join((*self._rest, whole[0]))
+                self._rest = []
+                self._ready = whole[::-1]
+            if rest:
+                self._rest.append(rest)
+
+    def close(self) -> Steps[None]:
+        """Let go of the stream."""
+        if self._stream is not None:
+            yield Close(self._stream)
+            self._stream = None
+
+    def _piece(self) -> Steps[bytes | None]:
+        """The next bytes, from where a broken stream ended."""
+        while True:
+            if self._stream is None:
+                headers = {"range": f"bytes={self._at}-"} if self._at else {}
+                path = f"{FILES}/{quoted(self._file)}/content"
+                opened = yield from _open(Request("GET", path, headers=headers))
+                if opened is None:
+                    return None
+                self._stream = opened
+            piece: bytes | Lost | None = yield Read(self._stream)
+            if not isinstance(piece, Lost):
+                self._at += len(piece or b"")
+                self._breaks = 0 if piece else self._breaks
+                return piece
+            self._breaks += 1
+            yield from self.close()
+            if self._breaks == PATIENCE:
+                raise Unreachable(piece.why)
+            yield Pause(pause(self._breaks, piece))
+
+
+def _open(request: Request) -> Steps[Any]:
+    """A stream; None where a range begins at the file's end. Raises `Refused`, `Unreachable`."""
+    for attempt in range(PATIENCE):
+        opened = yield Open(request)
+        if isinstance(opened, Reply):
+            if opened.status == 416:
+                return None
+            if opened.status < 500 and opened.status != 429:
+                raise refusal(opened)
+        elif not isinstance(opened, Lost):
+            return opened
+        yield Pause(pause(attempt, opened))
+    raise refusal(opened) if isinstance(opened, Reply) else Unreachable(opened.why)
+
+
+def lines_of(file: str) -> Steps[None]:
+    """Gives the lines of a file."""
+    lines = Lines(file)
+    while (line := (yield from lines.next())) is not None:
+        yield Give(line)
+
+
+def as_completed(
+    job: str, after: str | None = None, limit: int | None = None, *, follow: bool = False
+) -> Steps[None]:
+    """Gives results in the order in which they were made, from a cursor on; with `follow` until
+    the job has ended, whatever happens to the server meanwhile."""
+    place = _Place(f"{JOBS}/{quoted(job)}/results", after, limit, follow)
+    breaks = 0
+    while place.limit != 0:
+        before, why = place.after, "the connection broke"
+        try:
+            stream = yield from _open(place.request())
+            end = yield from place.read(stream)
+            yield Close(stream)
+            if end is None and (not follow or (yield from get(job)).is_ended):
+                return
+            why = end.why if end is not None else why
+        except Unreachable:
+            if not follow:
+                raise
+        breaks = breaks + 1 if place.after == before else 0
+        if breaks == PATIENCE and not follow:
+            raise Unreachable(why)
+        yield Pause(min(FIRST_PAUSE * 2 ** min(breaks, 5), LONGEST_PAUSE))
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far the results of a job have been read."""
+
+    path: str
+    after: str | None
+    limit: int | None
+    follow: bool
+
+    def request(self) -> Request:
+        query = {"after": self.after} if self.after else {}
+        query |= {"limit": str(self.limit)} if self.limit is not None else {}
+        query |= {"follow": "true"} if self.follow else {}
+        return Request("GET", self.path, query)
+
+    def read(self, stream: Stream) -> Steps[Lost | None]:
+        """Gives the results of a stream; `Lost` where it broke. Half a line is no result."""
+        rest: list[bytes] = []
+        while isinstance(piece := (yield Read(stream)), bytes):
+            *whole, last = piece.split(b"\n")
+            if whole:
+                whole[0] = b"".join((*rest, whole[0]))
+                rest = []
+            rest.append(last)
+            for line in whole:
+                read = objects.result(line)
+                self.after = read.cursor
+                self.limit = None if self.limit is None else self.limit - 1
+                yield Give(read)
+        return piece if isinstance(piece, Lost) else None
+
+
+def failed_lines(job: str | Job) -> Steps[None]:
+    """Gives the results of the error file, in input order, once the job has ended."""
+    ended = yield from wait(job)
+    if ended.error_file is not None:
+        lines = Lines(ended.error_file)
+        while (line := (yield from lines.next())) is not None:
+            yield Give(objects.result(line))
+
+
+def in_input_order(job: str | Job) -> Steps[None]:
+    """Gives every result of a job, answered and failed, in input order, once it has ended."""
+    ended = yield from wait(job)
+    files = [each for each in (ended.output_file, ended.error_file) if each is not None]
+    if len(files) < 2:
+        for each in files:
+            lines = Lines(each)
+            while (line := (yield from lines.next())) is not None:
+                yield Give(objects.result(line))
+        return
+    inputs = yield from _inputs(ended)
+    yield from _merged(Lines(files[0]), Lines(files[1]), inputs)
+
+
+def _merged(answered: Lines, failed: Lines, inputs: Sequence[str]) -> Steps[None]:
+    """The two files, each in input order, as one: the input says whose turn it is."""
+    out, err = (yield from _next(answered)), (yield from _next(failed))
+    for each in inputs:
+        lines = Lines(each)
+        while (line := (yield from lines.next())) is not None:
+            custom_id = _custom_id(line)
+            if out is not None and custom_id == out.custom_id:
+                yield Give(out)
+                out = yield from _next(answered)
+            elif err is not None and (
+                None in {custom_id, err.custom_id} or custom_id == err.custom_id
+            ):
+                yield Give(err)
+                err = yield from _next(failed)
+            else:
+                break
+    if out is not None or err is not None:
+        raise Unreadable("The result files do not belong to the input; nothing can be joined.")
+
+
+def _may_be(failed: Result, custom_id: str | None) -> bool:
+    """Whether that result may be the line's: a bad line's may have no custom_id."""
+    return custom_id is None or failed.custom_id in {None, custom_id}
+
+
+def _next(lines: Lines) -> Steps[Result | None]:
+    line = yield from lines.next()
+    return None if line is None else objects.result(line)
+
+
+def _inputs(job: Job) -> Steps[Sequence[str]]:
+    """The files that the job was made from. Raises `Unreadable` where one is gone."""
+    inputs = job.input_files
+    if not inputs:
+        batch = yield from ask_json(Request("GET", f"/v1/batches/{quoted(job.id)}"))
+        inputs = (batch["input_file_id"],)
+    for each in inputs:
+        try:
+            yield from ask_json(Request("GET", f"{FILES}/{quoted(each)}"))
+        except NotFound:
+            raise Unreadable(
+                f"The input of job {job.id} was deleted, and with it the order of its lines. "
+                "Read the results in order of completion, or the two result files."
+            ) from None
+    return inputs
+
+
+def _custom_id(line: bytes) -> str | None:
+    """The custom_id of an input line, as far as it can be read."""
+    try:
+        return _NAMED.decode(line.removeprefix(b"\xef\xbb\xbf")).custom_id
+    except (msgspec.DecodeError, RecursionError):
+        return None

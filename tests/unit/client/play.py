@@ -1,0 +1,75 @@
+"""Plays the server for the steps of an operation: no network, no clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from batchmill.client.steps import (
+    Clock,
+    Close,
+    Give,
+    Lost,
+    Open,
+    Pause,
+    Read,
+    Reply,
+    Request,
+    Steps,
+    Stream,
+)
+
+CUT = Lost("cut")
+Server = Callable[[Request], Any]
+
+
+def reply(body: Any, status: int = 200, **headers: str) -> Reply:
+    """An answer with a JSON body."""
+    return Reply(status, json.dumps(body).encode(), headers)
+
+
+class Play:
+    """Does what steps want with a `server`: a function from requests to answers. Of an opened
+    one it takes a list of pieces instead, of which `CUT` is a break."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.asked: list[Request] = []
+        self.now = 0.0
+        self.given: list[Any] = []
+
+    def run(self, steps: Steps[Any]) -> Any:
+        """What the operation ends with; `given` holds what it gave."""
+        streams: dict[int, Iterator[Any]] = {}
+        came: Any = None
+        while True:
+            try:
+                step = steps.send(came)
+            except StopIteration as end:
+                return end.value
+            came = self._do(step, streams)
+
+    def _do(self, step: Any, streams: dict[int, Iterator[Any]]) -> Any:
+        match step:
+            case Request():
+                self.asked.append(step)
+                return self._server(step)
+            case Open():
+                self.asked.append(step.request)
+                answer = self._server(step.request)
+                if not isinstance(answer, list):
+                    return answer
+                streams[len(streams) + 1] = iter(answer)
+                return Stream(len(streams))
+            case Read():
+                return next(streams[step.stream.number], None)
+            case Pause():
+                self.now += step.seconds
+            case Clock():
+                return self.now
+            case Give():
+                self.given.append(step.value)
+            case Close():
+                streams.pop(step.stream.number)
+        return None

@@ -1,0 +1,56 @@
+"""Which server a client talks to, and which key it sends there."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchmill.client.address import BadAddress, address
+
+OURS = {"BATCHMILL_URL": "http://a:1/v1/", "BATCHMILL_API_KEY": "bm_a"}
+OPENAI = {"OPENAI_BASE_URL": "https://b/v1", "OPENAI_API_KEY": "sk-b"}
+MISTRAL = {"MISTRAL_SERVER_URL": "http://c", "MISTRAL_API_KEY": "c"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "key"),
+    [
+        ({}, "http://127.0.0.1:8470", None),
+        (OURS | OPENAI | MISTRAL, "http://a:1", "bm_a"),
+        (OPENAI | MISTRAL, "https://b", "sk-b"),
+        (MISTRAL, "http://c", "c"),
+    ],
+)
+def test_the_environment_names_the_server(
+    environ: dict[str, str], url: str, key: str | None
+) -> None:
+    found = address(environ=environ)
+    assert (found.url, found.key) == (url, key)
+
+
+def test_a_key_goes_only_to_the_address_beside_it() -> None:
+    assert address(environ={"BATCHMILL_URL": "http://a", **OPENAI}).key is None
+    assert address("http://elsewhere", environ=OPENAI).key is None
+    assert address(environ={"OPENAI_API_KEY": "sk-b"}).key is None
+
+
+def test_a_key_of_batchmills_own_goes_wherever_it_stands() -> None:
+    environ = {"BATCHMILL_URL": "http://a", "OPENAI_API_KEY": "bm_b"}
+    assert address(environ=environ).key == "bm_b"
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "bm_a" not in repr(address(environ=OURS))
+
+
+@pytest.mark.parametrize("url", ["a:1", "ftp://a", "http://", "http://user:secret@a"])
+def test_what_cannot_be_an_address_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(BadAddress, match="BATCHMILL_URL should be a URL") as refused:
+        address(environ={"BATCHMILL_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "here"), [("http://localhost:1", True), ("http://[::1]:1", True), ("http://a", False)]
+)
+def test_this_machine_is_known(url: str, here: bool) -> None:
+    assert address(url, environ={}).is_here is here

@@ -1,0 +1,76 @@
+"""Prompts over rows, and what counts as an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from batchmill.client import objects
+from batchmill.client.errors import Unreadable
+from batchmill.client.mapping import Task, answer_to, response_format
+from batchmill.client.prompts import filled
+
+
+class Mood(BaseModel):
+    mood: str
+    sure: bool = True
+
+
+def result(text: str | None, reason: str = "stop", **message: Any) -> objects.Result:
+    choice = {"message": {"content": text, **message}, "finish_reason": reason}
+    body = {"choices": [choice], "usage": {"total_tokens": 3}}
+    shown = {"custom_id": "0", "response": {"status_code": 200, "body": body}, "error": None}
+    return objects.result(json.dumps(shown).encode())
+
+
+def test_a_prompt_takes_a_rows_columns() -> None:
+    row = {"text": "Good {{x}}", "n": 3, "none": None, "list": [1]}
+    shown = filled("{{ text }}|{{n}}|{{none}}|{{list}}", row)
+    assert shown == "Good {{x}}|3||[1]"
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(Unreadable, match=r"'txt'.*text"):
+        filled("{{txt}}", {"text": ""})
+
+
+def test_each_row_becomes_a_line_with_its_number() -> None:
+    task = Task("Is {{a}} good?", Mood, "Be brief.", {"temperature": 0})
+    first, second = task.lines([{"a": 1}, {"a": 2}])
+    assert [first["custom_id"], second["custom_id"]] == ["0", "1"]
+    assert [each["role"] for each in first["body"]["messages"]] == ["system", "user"]
+    assert first["body"]["temperature"] == 0
+    assert first["body"]["response_format"] == response_format(Mood)
+
+
+@pytest.mark.parametrize(
+    ("came", "value", "error"),
+    [
+        (result('{"mood":"glad"}'), Mood(mood="glad"), None),
+        (result('{"mood":3}'), None, "invalid_schema: mood: Input should be a valid string"),
+        (result("glad"), None, "invalid_schema: Invalid JSON"),
+        (result('{"mood"', "length"), None, "truncated"),
+        (result(""), None, "empty"),
+        (result(None, refusal="I will not."), None, "refusal: I will not."),
+    ],
+)
+def test_only_an_answer_in_the_schema_has_a_value(
+    came: objects.Result, value: Any, error: str | None
+) -> None:
+    answer = answer_to({}, came, Mood)
+    assert answer.value == value
+    assert answer.ok is (error is None)
+    assert (answer.error or "").startswith(error or "")
+
+
+def test_without_a_schema_the_value_is_the_text() -> None:
+    assert answer_to({"a": 1}, result("glad"), None).value == "glad"
+
+
+def test_a_failed_line_has_its_reason() -> None:
+    shown = {"custom_id": "0", "response": None, "error": {"code": "timeout", "message": "late"}}
+    answer = answer_to({}, objects.result(json.dumps(shown).encode()), None)
+    assert (answer.value, answer.error) == (None, "timeout: late")

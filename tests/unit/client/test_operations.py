@@ -1,0 +1,226 @@
+"""What a client asks for, and what it makes of answers, broken ones too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchmill.client import jobs, reading, submitting
+from batchmill.client.asking import ask, ask_json
+from batchmill.client.errors import (
+    Conflict,
+    NotFound,
+    StillRunning,
+    Unauthorized,
+    Unreachable,
+    Unreadable,
+)
+from batchmill.client.steps import Lost, Reply, Request
+from batchmill.client.submitting import Order
+from tests.unit.client.play import CUT, Play, reply
+
+GET = Request("GET", "/v1/models")
+ID = "4017dc9f-b629-42f4-9700-8c681b9e7f0f"
+CHILD = "5017dc9f-b629-42f4-9700-8c681b9e7f0f"
+
+
+def job(status: str = "RUNNING", id: str = ID, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "status": status,
+        "endpoint": "/v1/chat/completions",
+        "created_at": 1,
+        "total_requests": 2,
+        "succeeded_requests": 0,
+        "failed_requests": 0,
+        **fields,
+    }
+
+
+def line(custom_id: str | None, *, ok: bool = True, **fields: Any) -> bytes:
+    response = {"status_code": 200 if ok else 400, "body": {}}
+    error = None if ok else {"code": "bad", "message": "no"}
+    shown = {**fields, "custom_id": custom_id, "response": response, "error": error}
+    return json.dumps(shown).encode() + b"\n"
+
+
+def in_turn(*answers: Any) -> Iterator[Any]:
+    return iter(answers)
+
+
+def test_a_server_that_is_away_or_busy_is_asked_again() -> None:
+    answers = in_turn(CUT, reply({}, 503, **{"retry-after": "7"}), reply({"x": 1}))
+    play = Play(lambda _: next(answers))
+    assert play.run(ask_json(GET)) == {"x": 1}
+    assert play.now == 0.25 + 7
+
+
+def test_a_server_that_was_never_heard_is_given_up_soon() -> None:
+    play = Play(lambda _: Lost("nothing answers", is_known=False))
+    with pytest.raises(Unreachable, match="nothing answers"):
+        play.run(ask(GET))
+    assert len(play.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (reply({"message": "No such.", "code": "x"}, 404), NotFound, "No such."),
+        (reply({"message": "A key."}, 401), Unauthorized, "BATCHMILL_API_KEY"),
+        (Reply(404, b"<html>", {}), Unreachable, "not Batchmill"),
+        (Reply(302, b"", {}), Unreachable, "leads elsewhere"),
+        (Reply(200, b"<html>", {}), Unreachable, "no JSON"),
+    ],
+)
+def test_a_refusal_is_told_and_what_is_not_ours_is_named(
+    answer: Reply, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        Play(lambda _: answer).run(ask_json(GET))
+
+
+def test_a_create_whose_answer_is_lost_is_sent_again_under_the_same_key() -> None:
+    def server(request: Request) -> Any:
+        if request.path == "/v1/files":
+            return reply({"id": "f", "filename": "n", "purpose": "p", "bytes": 1, "created_at": 1})
+        return CUT if len(play.asked) == 2 else reply(job())
+
+    play = Play(server)
+    made = play.run(submitting.submit([{"messages": []}], Order(key="k", model="m")))
+    assert made.id == ID
+    first, again = play.asked[1:]
+    assert first.body == again.body
+    assert first.headers == again.headers == {"idempotency-key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "cards", "says"),
+    [
+        ([{"model": "a"}, {"model": "b"}], ["c"], "several models"),
+        ([{"messages": []}], ["c", "d"], "say which one"),
+        ([{"messages": []}], [], "served here: none"),
+    ],
+)
+def test_a_model_is_never_guessed(lines: Any, cards: list[str], says: str) -> None:
+    models = [{"id": card, "served_as": card} for card in cards]
+    with pytest.raises(Unreadable, match=says):
+        Play(lambda _: reply({"data": models})).run(submitting.submit(lines, Order(key="k")))
+
+
+def test_lines_of_openais_kind_become_a_batch(tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    body = {"model": "m", "input": "x"}
+    text = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body}
+    file.write_text("\n" + json.dumps(text) + "\n")
+
+    def server(request: Request) -> Any:
+        match request.path:
+            case "/v1/files":
+                assert request.upload is not None
+                assert request.upload.name == "in.jsonl"
+                return reply(
+                    {"id": "f", "filename": "n", "purpose": "p", "bytes": 1, "created_at": 1}
+                )
+            case "/v1/batches":
+                assert request.body["endpoint"] == "/v1/embeddings"
+                return reply({"id": "batch_1"})
+        assert request.path.endswith("batch_1")
+        return reply(job())
+
+    assert Play(server).run(submitting.submit(file, Order(key="k"))).id == ID
+
+
+def test_a_retry_whose_answer_is_lost_is_found_again() -> None:
+    def server(request: Request) -> Any:
+        if request.method == "POST":
+            return CUT
+        if request.path.endswith(CHILD):
+            return reply(job(id=CHILD))
+        made = any(each.method == "POST" for each in play.asked)
+        return reply(job("SUCCESS", retried_by=CHILD if made else None))
+
+    play = Play(server)
+    assert play.run(jobs.retry(ID)).id == CHILD
+    assert [each.method for each in play.asked].count("POST") == 1
+
+
+def test_a_retry_that_is_refused_says_so() -> None:
+    refused = reply({"message": "It runs."}, 409)
+    play = Play(lambda request: refused if request.method == "POST" else reply(job()))
+    with pytest.raises(Conflict, match="It runs"):
+        play.run(jobs.retry(ID))
+
+
+def test_waiting_outlasts_a_server_that_is_away() -> None:
+    answers = in_turn(*[CUT] * 20, reply(job("SUCCESS")))
+    gaps: list[str] = []
+    known = jobs.objects.job(job())
+    ended = Play(lambda _: next(answers)).run(jobs.wait(known, on_gap=gaps.append))
+    assert ended.state == "completed"
+    assert gaps == ["cut"] * 3
+
+
+def test_waiting_ends_with_its_time_and_the_job_goes_on() -> None:
+    play = Play(lambda _: reply(job()))
+    with pytest.raises(StillRunning, match=f"client.get\\('{ID}'\\)"):
+        play.run(jobs.wait(ID, timeout=10))
+    assert 10 <= play.now < 12
+
+
+def test_results_go_on_behind_the_last_whole_line() -> None:
+    whole = [line(str(n), cursor=f"c{n}") for n in range(4)]
+
+    def server(request: Request) -> Any:
+        after = request.query.get("after")
+        at = 0 if after is None else int(after[1:]) + 1
+        data = b"".join(whole[at:])
+        return [data[:200], CUT] if at < 3 else [data]
+
+    play = Play(server)
+    play.run(reading.as_completed(ID))
+    assert [each.custom_id for each in play.given] == ["0", "1", "2", "3"]
+
+
+def test_a_download_goes_on_at_the_byte_where_it_broke() -> None:
+    data = b"".join(line(str(n)) for n in range(3))
+
+    def server(request: Request) -> Any:
+        at = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=")[:-1])
+        return [data[at : at + 50], CUT]
+
+    play = Play(server)
+    with pytest.raises(Unreachable):
+        play.run(reading.lines_of("f"))
+    assert [each + b"\n" for each in play.given] == data.splitlines(keepends=True)
+
+
+ENDED = job("SUCCESS", output_file="out", error_file="err", input_files=["in"])
+
+
+def merged(given: bytes, out: bytes, err: bytes) -> list[tuple[str | None, bool]]:
+    def server(request: Request) -> Any:
+        if "/content" in request.path:
+            return [{"in": given, "out": out, "err": err}[request.path.split("/")[3]]]
+        return reply(ENDED if "/batch/" in request.path else {})
+
+    play = Play(server)
+    play.run(reading.in_input_order(ID))
+    return [(each.custom_id, each.ok) for each in play.given]
+
+
+def test_answered_and_failed_lines_come_in_input_order() -> None:
+    given = (
+        b'\xef\xbb\xbf{"custom_id":"a"}\n\n{"custom_id":"b"}\n{nonsense\n{"custom_id":"\\u00e9"}'
+    )
+    failed = line("b", ok=False) + line(None, ok=False)
+    order = [("a", True), ("b", False), (None, False), ("\u00e9", True)]
+    assert merged(given, line("a") + line("\u00e9"), failed) == order
+
+
+def test_files_that_do_not_belong_together_are_not_joined() -> None:
+    with pytest.raises(Unreadable, match="do not belong"):
+        merged(b'{"custom_id":"x"}\n{"custom_id":"y"}\n', line("a"), line("b", ok=False))
