@@ -4,6 +4,7 @@
     python -m bench.alone reply N              reading the reply, without a transport
     python -m bench.alone line N               opening an input line and writing its result line
     python -m bench.alone decode FILE          reading and decoding a file with msgspec
+    python -m bench.alone check FILE           checking a file as `batchmill validate` does
 
 Each prints the CPU it took, in microseconds for each line.
 """
@@ -20,6 +21,7 @@ import msgspec
 import uvloop
 
 from batchmill.calls import Answered, Call, Reply
+from batchmill.cli.checks import check, opened
 from batchmill.clock import SystemClock
 from batchmill.core.lines import open_line, with_model
 from batchmill.dialects.mistral.lines import MistralLines
@@ -154,6 +156,15 @@ def _decode(path: Path) -> float:
     return (time.process_time() - began) / count
 
 
+def _check(path: Path) -> float:
+    began = time.process_time()
+    with opened(str(path)) as file:
+        checked = check(file, None)
+    assert checked.lines
+    assert not checked.bad
+    return (time.process_time() - began) / checked.lines
+
+
 def main(arguments: list[str]) -> float:
     """Run the part that the arguments name; CPU seconds for each line."""
     match arguments:
@@ -165,6 +176,8 @@ def main(arguments: list[str]) -> float:
             return _line(int(count))
         case ["decode", path]:
             return _decode(Path(path))
+        case ["check", path]:
+            return _check(Path(path))
         case _:
             raise SystemExit(__doc__)
 

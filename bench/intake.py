@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+from pathlib import Path
 from statistics import median
 
 from bench.inputs import LINE_BYTES, write_input
@@ -20,10 +24,12 @@ def measure(place: Place) -> Section:
     """Interleaved rounds of Batchmill's intake and msgspec's decoding."""
     lines = place.scale.intake_lines
     batch = write_input(place.home / "intake.jsonl", lines)
-    uploads, validations, decodings = [], [], []
+    uploads, validations, decodings, checks, commands = [], [], [], [], []
     with batchmill(f"http://127.0.0.1:{free_port()}/v1", place.home, "intake") as server:
         for _ in range(place.scale.intake_rounds):
             decodings.append(measured_loop("bench.alone", "decode", str(batch)) * lines / 1e6)
+            checks.append(measured_loop("bench.alone", "check", str(batch)) * lines / 1e6)
+            commands.append(_command(batch))
             before = sum(server.cpu().values())
             file = server.upload(batch)
             uploaded = sum(server.cpu().values())
@@ -42,5 +48,25 @@ def measure(place: Place) -> Section:
         Row("- validation", f"{median(validations):.2f} s of CPU"),
         Row("msgspec alone", f"{median(decodings):.2f} s of CPU"),
     ]
-    figures = {"upload": uploads, "validation": validations, "msgspec": decodings}
+    checked = median(c / d for c, d in zip(checks, decodings, strict=True))
+    rows += [
+        at_most(f"`batchmill validate`, {size}: judging", checked, 3.0, " x msgspec", 2),
+        Row("- the whole command, Python's start included", f"{median(commands):.2f} s of CPU"),
+    ]
+    figures = {
+        "check": checks,
+        "command": commands,
+        "upload": uploads,
+        "validation": validations,
+        "msgspec": decodings,
+    }
     return Section("Intake", _READING, rows, figures)
+
+
+def _command(batch: Path) -> float:
+    """CPU seconds of `batchmill validate` on the file, from its start to its end."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "batchmill", "validate", str(batch)]
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

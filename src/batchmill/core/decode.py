@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -73,6 +74,28 @@ class InputLine(Struct, gc=False):
     url: str | None = None
 
 
+class JudgedBody(Protocol):
+    """What of a body decides whether its line is good."""
+
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def stream(self) -> bool | None: ...
+    @property
+    def messages(self) -> object | None: ...
+
+
+class JudgedLine(Protocol):
+    """What of a line decides whether it is good."""
+
+    @property
+    def body(self) -> JudgedBody: ...
+    @property
+    def method(self) -> str | None: ...
+    @property
+    def url(self) -> str | None: ...
+
+
 _LINE = msgspec.json.Decoder(InputLine)
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _PIECES = msgspec.json.Decoder(list[Raw])
@@ -107,7 +130,7 @@ class LineForm:
             max_line_bytes=rules.max_line_bytes,
         )
 
-    def fits(self, line: InputLine) -> bool:
+    def fits(self, line: JudgedLine) -> bool:
         """Whether a line that could be read has nothing wrong with it."""
         body = line.body
         if body.stream or (self.needs_messages and body.messages is None):
@@ -134,7 +157,7 @@ def glance_all(texts: list[bytes]) -> Sequence[InputLine | None]:
         return list(map(glance, texts))
 
 
-def is_plain(data: bytes, lines: Sequence[InputLine | None]) -> bool:
+def is_plain(data: bytes, lines: Sequence[JudgedLine | None]) -> bool:
     """Whether the bytes of these lines are UTF-8 throughout and surely repeat none of the keys
     that must stand once; where not, `decode` judges each line."""
     if not is_utf8(data) or _spells_out(data):

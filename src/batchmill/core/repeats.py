@@ -15,11 +15,11 @@ from hashlib import blake2b
 from itertools import groupby
 
 from batchmill.clock import new_id
-from batchmill.core.decode import custom_id_of, shown
+from batchmill.core.decode import custom_id_of
 from batchmill.core.lines import spans
 from batchmill.core.names import order_name
 from batchmill.core.order import BadLine, ShardOrder
-from batchmill.core.tally import ErrorTally
+from batchmill.core.tally import ErrorTally, repeated
 from batchmill.model import JobId, JobInput, LineError, Shard
 from batchmill.ports import Blobs, Range
 
@@ -138,5 +138,4 @@ class Comparison:
         where = f"line {first[1]}"
         if first[0] != here[0]:
             where += f" of {self._errors.name(first[0])}"
-        message = f"The custom_id {shown(custom_id)} stands on {where} already."
-        return LineError("duplicate_custom_id", message, here[1], "custom_id")
+        return repeated(custom_id, where, here[1])

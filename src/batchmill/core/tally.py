@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
+from batchmill.core.decode import shown
 from batchmill.model import JobInput, LineError
 
 KEPT_ERRORS = 100
@@ -37,3 +38,9 @@ class ErrorTally:
     def name(self, input: int) -> str:
         """What to call an input in a message."""
         return f"{self.inputs[input].filename} (input {input + 1})"
+
+
+def repeated(custom_id: str, where: str, physical: int) -> LineError:
+    """What is wrong with a line whose custom_id stands there already."""
+    message = f"The custom_id {shown(custom_id)} stands on {where} already."
+    return LineError("duplicate_custom_id", message, physical, "custom_id")
