@@ -65,7 +65,7 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 needs:
-	@sh tools/test-needs.sh strace node npm
+	@sh tools/test-needs.sh strace node npm tmux
 
 # Other releases of the vendors' SDKs, each in an environment of its own.
 sdks: $(VENV)/.test

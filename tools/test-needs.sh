@@ -1,7 +1,7 @@
 #!/bin/sh
 # Looks for the named programs; installs with apt those that are missing, where it may, else says
 # in one line what is missing. Never fails: what needs a missing program says so itself.
-#   sh tools/test-needs.sh strace nginx wrk node npm
+#   sh tools/test-needs.sh strace nginx wrk node npm tmux
 set -u
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 

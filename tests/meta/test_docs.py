@@ -12,7 +12,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from batchmill.cli.main import app
+from batchmill.cli.commands import application
 from batchmill.config import Settings
 from batchmill.enginespec import EngineSetting, LimitSetting
 from batchmill.quantities import parse_duration, parse_size
@@ -76,14 +76,14 @@ def commands_of(command: Any) -> dict[str, Any]:
 
 
 def test_every_flag_of_serve_is_documented() -> None:
-    serve = commands_of(get_command(app))["serve"]
+    serve = commands_of(get_command(application()))["serve"]
     flags = {flag for option in serve.params for flag in option.opts}
     assert flags
     assert all(f"`{flag}`" in PAGE for flag in flags)
 
 
 def test_every_command_and_option_says_what_it_does() -> None:
-    waiting = [get_command(app)]
+    waiting = [get_command(application())]
     while waiting:
         command = waiting.pop()
         assert command.help, command.name

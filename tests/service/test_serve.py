@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -239,7 +240,7 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert key not in listed
     assert "live" in listed
     assert key.encode() not in (tmp_path / "data" / "ledger.sqlite").read_bytes()
-    key_id = listed.split()[0]
+    key_id = json.loads(listed)["id"]
     assert run("keys", "revoke", key_id, *data).returncode == 0
     assert "revoked" in run("keys", "list", *data).stdout
     again = run("keys", "revoke", key_id, *data)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from batchmill.cli.ledgers import Config, Data, with_ledger
-from batchmill.config import load
+from batchmill.cli.output import AsJson, Column, Output
+from batchmill.cli.words import moment
 from batchmill.errors import ConfigError, Problem
 from batchmill.model import DEFAULT_TENANT, ApiKey, KeyId, TenantId
-from batchmill.webhooks.signing import tenant_secret
 
 PREFIX = "bm_"
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -50,10 +49,10 @@ def create(
 
 
 @app.command("list")
-def list_keys(data: Data = None, config: Config = None) -> None:
+def list_keys(data: Data = None, config: Config = None, *, as_json: AsJson = False) -> None:
     """Show every key: its id, tenant, last characters, and whether it is revoked."""
-    for key in with_ledger(lambda ledger: ledger.keys(), data, config):
-        typer.echo(_row(key))
+    found = with_ledger(lambda ledger: ledger.keys(), data, config)
+    Output(as_json=as_json).rows(found, columns(), as_object, "No key was made yet.")
 
 
 @app.command()
@@ -75,6 +74,9 @@ def webhook_secret(
     config: Config = None,
 ) -> None:
     """Print the secret that a tenant's receivers verify webhooks with, by the newest root."""
+    from batchmill.config import load  # noqa: PLC0415 - other commands start faster
+    from batchmill.webhooks.signing import tenant_secret  # noqa: PLC0415
+
     _require_tenant(tenant)
     roots = load({"config": config}).webhook_secrets
     if not roots:
@@ -94,7 +96,27 @@ def new_key() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def _row(key: ApiKey) -> str:
-    made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
-    state = "live" if key.revoked_at is None else "revoked"
-    return f"{key.id}  {key.tenant}  ...{key.hint}  made {made}  {state}"
+def as_object(key: ApiKey) -> dict[str, Any]:
+    """A key for programs, without its secret."""
+    return {
+        "id": key.id,
+        "tenant": key.tenant,
+        "hint": f"...{key.hint}",
+        "created_at": key.created_at,
+        "state": _state(key),
+    }
+
+
+def columns() -> list[Column[ApiKey]]:
+    """The table of keys."""
+    return [
+        Column("id", lambda key: key.id),
+        Column("tenant", lambda key: key.tenant),
+        Column("ends with", lambda key: key.hint, rank=1),
+        Column("made", lambda key: moment(key.created_at), rank=2),
+        Column("state", _state),
+    ]
+
+
+def _state(key: ApiKey) -> str:
+    return "live" if key.revoked_at is None else "revoked"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from batchmill.app.datadir import ledger_path
-from batchmill.app.stores import open_ledger, prepare_data
-from batchmill.config import load
 from batchmill.errors import ConfigError, Problem
-from batchmill.ports import Ledger
+
+if TYPE_CHECKING:
+    from batchmill.ports import Ledger
 
 T = TypeVar("T")
 
@@ -30,6 +29,10 @@ def with_ledger(
 ) -> T:
     """Do one thing with the ledger that the settings name. Raises `ConfigError` where there is
     none, unless it may be created."""
+    from batchmill.app.datadir import ledger_path  # noqa: PLC0415 - other commands start faster
+    from batchmill.app.stores import open_ledger, prepare_data  # noqa: PLC0415
+    from batchmill.config import load  # noqa: PLC0415
+
     settings = load({"data": data, "config": config})
     if may_create:
         prepare_data(settings)

@@ -1,39 +1,37 @@
-"""`batchmill workers`: who works on a ledger, as a table for people or one JSON object a line."""
+"""`batchmill workers`: who works on a ledger, asked of the ledger itself or of a server."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from batchmill.cli.exits import Failure
 from batchmill.cli.ledgers import Config, Data, with_ledger
-from batchmill.fleet import Worker
-from batchmill.ports import Ledger
+from batchmill.cli.output import AsJson, Column, Output
+from batchmill.cli.server import Url, connected
+from batchmill.cli.words import duration
 
-_COLUMNS = ("name", "host", "pid", "since", "last beat", "state", "shards", "in flight", "engines")
+if TYPE_CHECKING:
+    from batchmill.client import Client
+    from batchmill.ports import Ledger
+
+Worker = Mapping[str, Any]
 
 
 def workers(
-    data: Data = None,
-    config: Config = None,
-    *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, as in a pipe.")
-    ] = False,
+    data: Data = None, config: Config = None, url: Url = None, *, as_json: AsJson = False
 ) -> None:
-    """Show the workers seen within a day, and what they hold."""
-    seen = with_ledger(_look, data, config)
-    if as_json or not sys.stdout.isatty():
-        for worker in seen.workers:
-            typer.echo(json.dumps(as_object(worker)))
-    else:
-        for line in table([as_row(worker, seen.now) for worker in seen.workers]):
-            typer.echo(line)
+    """Show the workers seen within a day, and what they hold.
+
+    Asks the server that --url, BATCHMILL_URL or its like names; without one, or with --data or
+    --config, the ledger itself.
+    """
+    seen = _seen(data, config, url)
+    out = Output(as_json=as_json)
+    out.rows(seen.workers, columns(seen.now), lambda worker: worker, "No worker within a day.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +42,57 @@ class Seen:
     now: float
 
 
+def _seen(data: Path | None, config: Path | None, url: str | None) -> Seen:
+    from batchmill.client.address import is_named  # noqa: PLC0415 - help is there at once
+
+    if data is None and config is None and (url is not None or is_named()):
+        with connected(url) as client:
+            return told_by(client)
+    return with_ledger(_look, data, config)
+
+
+def told_by(client: Client) -> Seen:
+    """What the server says. Raises `Failure` for one that cannot say it."""
+    from batchmill.client.asking import accepted, decoded  # noqa: PLC0415
+    from batchmill.client.errors import NotFound  # noqa: PLC0415
+
+    try:
+        told = decoded(accepted(client.fetch("/v1/workers")))
+    except NotFound:
+        raise Failure(f"The server at {client.url} is too old to tell of its workers.") from None
+    return Seen(told["data"], told["now"])
+
+
 async def _look(ledger: Ledger) -> Seen:
-    return Seen(await ledger.workers(), await ledger.now())
+    from batchmill.web.workers import worker_object  # noqa: PLC0415 - other commands start faster
+
+    found = [worker_object(each).model_dump() for each in await ledger.workers()]
+    return Seen(found, await ledger.now())
 
 
-def state_of(worker: Worker) -> str:
-    """One word for what it is up to."""
-    if not worker.alive:
-        return "left" if worker.beat.draining else "dead"
-    if worker.beat.draining:
-        return "draining"
-    return "alive" if worker.beat.sends else "housekeeping"
-
-
-def as_object(worker: Worker) -> dict[str, Any]:
-    """A worker for programs: times in Unix seconds."""
-    beat = worker.beat
-    return {
-        "name": worker.id,
-        "host": worker.host,
-        "pid": worker.pid,
-        "since": beat.since or None,
-        "last_beat": worker.beat_at,
-        "alive": worker.alive,
-        "state": state_of(worker),
-        "shards": beat.shards,
-        "in_flight": worker.in_flight,
-        "engines": [
-            {"name": each.name, "state": each.state.value, "in_flight": each.in_flight}
-            for each in beat.engines
-        ],
-    }
-
-
-def as_row(worker: Worker, now: float) -> tuple[str, ...]:
-    """A worker for people."""
-    beat = worker.beat
-    return (
-        worker.id,
-        worker.host,
-        str(worker.pid),
-        datetime.fromtimestamp(beat.since, UTC).strftime("%Y-%m-%d %H:%M:%S") if beat.since else "",
-        f"{max(0.0, now - worker.beat_at):.1f}s ago",
-        state_of(worker),
-        str(beat.shards),
-        str(worker.in_flight),
-        ", ".join(f"{each.name} {each.state.value}" for each in beat.engines) or "none",
-    )
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows under their heads, in columns."""
-    lines = [_COLUMNS, *rows]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(_COLUMNS))]
+def columns(now: float) -> list[Column[Worker]]:
+    """The table of workers, as of now."""
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        Column("name", lambda worker: worker["name"]),
+        Column("host", lambda worker: worker["host"], rank=4),
+        Column("pid", lambda worker: str(worker["pid"]), right=True, rank=5),
+        Column("since", _since, rank=6),
+        Column("last beat", lambda worker: _ago(now - worker["last_beat"]), rank=3),
+        Column("state", lambda worker: worker["state"]),
+        Column("shards", lambda worker: str(worker["shards"]), right=True, rank=2),
+        Column("in flight", lambda worker: str(worker["in_flight"]), right=True, rank=1),
+        Column("engines", _engines, rank=2, flexible=True),
     ]
+
+
+def _ago(seconds: float) -> str:
+    return f"{duration(max(0.0, seconds))} ago"
+
+
+def _since(worker: Worker) -> str:
+    since = worker["since"]
+    return datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S") if since else ""
+
+
+def _engines(worker: Worker) -> str:
+    return ", ".join(f"{each['name']} {each['state']}" for each in worker["engines"]) or "none"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from batchmill.cli.main import app
+from batchmill.cli.commands import application
 from batchmill.config import load
 from batchmill.errors import ConfigError
 from batchmill.model import Ending, TenantId
@@ -102,7 +102,7 @@ def test_a_receiver_without_a_root_secret_is_a_problem(tmp_path: Path) -> None:
 
 def test_the_command_shows_the_secret_of_the_newest_root() -> None:
     shown = CliRunner().invoke(
-        app, ["keys", "webhook-secret", "--tenant", "a"], env={SECRET: f"{NEW},{OLD}"}
+        application(), ["keys", "webhook-secret", "--tenant", "a"], env={SECRET: f"{NEW},{OLD}"}
     )
     assert shown.exit_code == 0
     assert shown.output.strip() == tenant_secret(NEW, TenantId("a"))
@@ -114,6 +114,6 @@ def test_the_command_shows_the_secret_of_the_newest_root() -> None:
 )
 def test_the_command_says_what_is_missing(environ: dict[str, str], tenant: str, field: str) -> None:
     arguments = ["keys", "webhook-secret", "--tenant", tenant]
-    failed = CliRunner().invoke(app, arguments, env=environ)
+    failed = CliRunner().invoke(application(), arguments, env=environ)
     assert isinstance(failed.exception, ConfigError)
     assert failed.exception.problems[0].field == field

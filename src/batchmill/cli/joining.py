@@ -1,0 +1,155 @@
+"""Results beside the rows they belong to: each row of a table with its result's columns.
+
+Joined by custom_id, or, where the table has none, row by row: then there must be as many rows as
+lines. What does not fit is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchmill.cli import words
+from batchmill.cli.exits import Failure
+from batchmill.cli.output import note
+
+if TYPE_CHECKING:
+    from batchmill.client import Result
+
+Row = Mapping[str, Any]
+ID: Final = "custom_id"
+COLUMNS: Final = ("response", "status", "error", "usage")
+AHEAD: Final = 10_000
+"""How far the table's order may be from the input's."""
+
+
+def joined(table: Path, on: str | None, results: Iterator[Result], total: int) -> Iterator[bytes]:
+    """The lines of the joined table, of the same kind as the table. Raises `Failure`."""
+    is_csv = table.suffix.lower() == ".csv"
+    if not is_csv and table.suffix.lower() not in {".jsonl", ".ndjson"}:
+        raise Failure(f"{table} should end with .csv or .jsonl; other tables: `batchmill run`.")
+    columns, count = _shape(table, is_csv=is_csv)
+    key = _key(table, columns, on)
+    if key is None and count != total:
+        raise Failure(
+            f"{table} has {count:,} rows and the job {total:,} lines, and no column {ID!r} says "
+            "which belong together. Name the column that does with --on."
+        )
+    pairs = _pairs(_rows(table, is_csv=is_csv), key, results, table)
+    yield from _as_csv(pairs, columns) if is_csv else _as_json(pairs)
+
+
+def result_columns(result: Result | None) -> dict[str, Any]:
+    """A result as columns; a row without one has nulls."""
+    if result is None:
+        return dict.fromkeys(COLUMNS)
+    failure = result.failure
+    answer = result.text
+    if answer is None and result.ok:
+        answer = result.body
+    return {
+        "response": answer,
+        "status": result.status,
+        "error": None if failure is None else ": ".join(filter(None, failure)),
+        "usage": result.usage,
+    }
+
+
+def _pairs(
+    rows: Iterator[Row], key: str | None, results: Iterator[Result], table: Path
+) -> Iterator[tuple[Row, Result | None]]:
+    """Each row with its result. Results that come before their rows are held, so many at most."""
+    held: dict[str | None, Result] = {}
+    matched = 0
+    for number, row in enumerate(rows):
+        if key is None:
+            yield row, next(results, None)
+            continue
+        wanted = str(row.get(key))
+        while wanted not in held:
+            if len(held) >= AHEAD:
+                raise Failure(
+                    f"Row {number + 1} of {table} ({wanted!r}) is too far from its place in the "
+                    "job's input, or was not in it. Sort the table as the input was."
+                )
+            result = next(results, None)
+            if result is None:
+                break
+            held[result.custom_id] = result
+        matched += wanted in held
+        yield row, held.pop(wanted, None)
+    left = 0 if key is None else len(held) + sum(1 for _ in results)
+    if left and not matched:
+        raise Failure(f"No row of {table} has an id of the job's in {key!r}; is it this job's?")
+    if left:
+        note(f"{words.plural(left, 'result')} of the job belong to no row of {table}.")
+
+
+def _key(table: Path, columns: list[str], on: str | None) -> str | None:
+    if on is not None and on not in columns:
+        raise Failure(f"{table} has no column {on!r}; it has {', '.join(columns[:20])}.")
+    return on or (ID if ID in columns else None)
+
+
+def _shape(table: Path, *, is_csv: bool) -> tuple[list[str], int]:
+    """The table's columns, and how many rows it has."""
+    columns: list[str] = []
+    count = 0
+    for count, row in enumerate(_rows(table, is_csv=is_csv), 1):  # noqa: B007 - counts
+        if not columns:
+            columns = list(row)
+    return columns, count
+
+
+def _rows(table: Path, *, is_csv: bool) -> Iterator[Row]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file) if is_csv else _json_rows(table, file)
+    except OSError as error:
+        raise Failure(f"{table} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{table} is not UTF-8 (byte {error.start:,}); save it as UTF-8.") from error
+    except csv.Error as error:
+        raise Failure(f"{table} is no CSV file: {error}.") from error
+
+
+def _json_rows(table: Path, lines: Any) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise Failure(f"Line {number:,} of {table} is no JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise Failure(f"Line {number:,} of {table} should be a JSON object.")
+        yield row
+
+
+def _as_json(pairs: Iterator[tuple[Row, Result | None]]) -> Iterator[bytes]:
+    for row, result in pairs:
+        yield json.dumps({**row, **result_columns(result)}).encode()
+
+
+def _as_csv(pairs: Iterator[tuple[Row, Result | None]], columns: list[str]) -> Iterator[bytes]:
+    heads = [*columns, *(each for each in COLUMNS if each not in columns)]
+    yield _csv_line(heads)
+    for row, result in pairs:
+        whole = {**row, **result_columns(result)}
+        yield _csv_line([_cell(whole.get(head)) for head in heads])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _csv_line(cells: list[str]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue().encode()

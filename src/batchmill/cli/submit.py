@@ -1,0 +1,163 @@
+"""`batchmill submit`: from a file of lines to a job, whose id is never lost.
+
+What is done is noted before its answer can be missed (`submitted.py`): the same command, run again
+after it was cut off, goes on, and makes no second job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from batchmill.cli import words
+from batchmill.cli.checks import STDIN, LocalFile, check, opened
+from batchmill.cli.exits import FAILED, Failure
+from batchmill.cli.jobs import tell_of_new
+from batchmill.cli.output import AsJson, Output, note
+from batchmill.cli.server import Url, connected
+from batchmill.cli.submitted import Submitted
+from batchmill.cli.uploads import shown_while_read
+from batchmill.cli.validate import report, summary
+from batchmill.cli.which import notes
+from batchmill.clock import SystemClock, new_id
+
+if TYPE_CHECKING:
+    from batchmill.client import Client, Job
+
+
+class Invalid(StrEnum):
+    """What bad lines do."""
+
+    FAIL = "fail"
+    QUARANTINE = "quarantine"
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="Lines of Mistral's or OpenAI's kind; - is stdin; or a file's id."
+    ),
+]
+
+
+def submit(
+    path: Source,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="For lines that name none.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Such as /v1/embeddings (what the lines say, else chat).")
+    ] = None,
+    window: Annotated[str | None, typer.Option(help="How long it may take, 30m to 30d.")] = None,
+    priority: Annotated[int | None, typer.Option(help="A higher one goes first.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be repeated.")
+    ] = None,
+    on_invalid: Annotated[
+        Invalid, typer.Option(help="Bad lines fail the job, or go to its error file.")
+    ] = Invalid.FAIL,
+    webhook_url: Annotated[str | None, typer.Option(help="Is told of the job's end.")] = None,
+    url: Url = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until the job has ended.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Print only the id.")] = False,
+    check_first: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check the file before it is sent.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a job of a file of lines, and print it.
+
+    The file is checked first, as `validate` does. The same command again after it was cut off goes
+    on with the same job; after it was done it makes another.
+    """
+    out = Output(as_json=as_json)
+    asked: dict[str, Any] = {
+        "endpoint": endpoint,
+        "model": model,
+        "window": window,
+        "priority": priority,
+        "metadata": _pairs(metadata or []),
+        "on_invalid": on_invalid.value,
+        "webhook_url": webhook_url,
+    }
+    with connected(url) as client:
+        if _is_id(path):
+            job = client.submit(path, **asked)
+        else:
+            job = _submit_file(client, path, asked, out, checked=check_first)
+        tell_of_new(client, job, out, only_id=detach, watch=watch)
+
+
+def _submit_file(
+    client: Client, path: str, asked: dict[str, Any], out: Output, *, checked: bool
+) -> Job:
+    with opened(path) as file:
+        if checked:
+            _require_good(file, asked, out)
+        mark = _mark(path, file, client.url, asked)
+        if mark.file is None:
+            with shown_while_read(file) as content:
+                mark = replace(mark, file=client.upload(content, name=file.name).id)
+            notes().write(mark)
+    job = client.submit(mark.file or "", idempotency_key=mark.key, **asked)
+    notes().write(replace(mark, job=job.id))
+    return job
+
+
+def _require_good(file: LocalFile, asked: dict[str, Any], out: Output) -> None:
+    """Stop here where lines are bad; else take the model that all lines name."""
+    found = check(file, asked["endpoint"])
+    if (found.bad and asked["on_invalid"] == Invalid.FAIL) or not found.lines:
+        report(file, found, out)
+        note(summary(file, found, asked["endpoint"]))
+        if found.lines:
+            note("Nothing was sent. With --on-invalid quarantine the good lines run.")
+        raise typer.Exit(FAILED)
+    if file.is_openai and asked["model"] is not None:
+        raise Failure("Lines of OpenAI's kind name their own model; leave --model out.")
+    if not file.is_openai and asked["model"] is None and not found.unnamed:
+        if len(found.models) > 1:
+            some = words.printable(", ".join(sorted(found.models)[:5]))
+            raise Failure(
+                f"The lines name several models ({some}); a job of such lines runs on one. "
+                "Give --model, or send lines of OpenAI's kind."
+            )
+        asked["model"] = next(iter(found.models), None)
+
+
+def _mark(path: str, file: LocalFile, url: str, asked: dict[str, Any]) -> Submitted:
+    """The note of this submit: a cut-off one's, or a new one's."""
+    place, now = str(Path(path).absolute()) if path != STDIN else STDIN, SystemClock().wall()
+    state: list[Any] = [place, url, asked, file.size_bytes]
+    state += [Path(place).stat().st_mtime_ns] if path != STDIN else [new_id()]
+    wish = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    cut_off = notes().unfinished(wish, now)
+    if cut_off is not None:
+        note("An earlier submit of this file was cut off; going on with it.")
+        return cut_off
+    mark = Submitted(key=new_id(), path=place, url=url, wish=wish, at=now)
+    notes().write(mark)
+    return mark
+
+
+def _pairs(texts: list[str]) -> dict[str, str] | None:
+    pairs = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            raise typer.BadParameter(f"{text!r} should be KEY=VALUE", param_hint="--metadata")
+        pairs[name] = value
+    return pairs or None
+
+
+def _is_id(text: str) -> bool:
+    from batchmill.client.sources import file_id  # noqa: PLC0415 - help is there at once
+
+    return file_id(text) is not None
