@@ -13,6 +13,9 @@ from batchmill.errors import BlobError, BlobMissing, BlobsRefused, BlobsUnavaila
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
+_NO_BLOB = frozenset({"NoSuchKey", "NoSuchVersion", "BlobNotFound"})
+"""What S3 and GCS, and Azure, call a blob that is not there. A 404 without one of these is not the
+store's own: a gateway says it while it has no store behind it."""
 _NO_KEYS = ("169.254.169.254", "metadata.google.internal", "CredentialsNotFound", "MissingCred")
 """Where a store's client looks last for credentials; it gets there when none were given."""
 
@@ -33,13 +36,13 @@ def judged(error: Exception, name: str, *, reading: bool = False) -> BlobError:
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for instance.",
             name=name,
         )
-    if code in _NO_BUCKET or (status == 404 and not reading):
+    if code in _NO_BUCKET:
         return BlobsRefused(
-            f"{what} has no place: the bucket does not exist ({code or 'HTTP 404'}); make it, or "
-            "correct storage_url.",
+            f"{what} has no place: the bucket does not exist ({code}); make it, or correct "
+            "storage_url.",
             name=name,
         )
-    if status == 404:
+    if status == 404 and code in _NO_BLOB and reading:
         return BlobMissing(f"Blob {name} is not in the store.", name=name)
     if status in {401, 403}:
         return BlobsRefused(
