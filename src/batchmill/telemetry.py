@@ -7,28 +7,43 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import sys
 from typing import TextIO, cast
 
 import structlog
 from structlog.typing import Processor
 
+_PIECE_CHARACTERS = 1024
+"""At most PIPE_BUF bytes: what a pipe takes at once where it says that it has room."""
+_PATIENCE_MILLISECONDS = 100
 
-class _LossyText:
+
+class LossyText:
     """A text stream that drops what it cannot write: with a full disk under the log, or nobody
-    reading it any more, the jobs go on."""
+    reading it, the jobs go on. A reader that does not keep up is waited for once, and then no more
+    until it reads again."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream, self._stalled = stream, False
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            for at in range(0, len(text), _PIECE_CHARACTERS):
+                if not self._has_room():
+                    break
+                self._stream.write(text[at : at + _PIECE_CHARACTERS])
+                self._stream.flush()
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        """Nothing is held back."""
+
+    def _has_room(self) -> bool:
+        ready = select.poll()
+        ready.register(self._stream, select.POLLOUT)
+        self._stalled = not ready.poll(0 if self._stalled else _PATIENCE_MILLISECONDS)
+        return not self._stalled
 
 
 def configure_logs(process: str) -> None:
@@ -39,7 +54,7 @@ def configure_logs(process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     for_people = sys.stderr.isatty()
-    stream = cast("TextIO", _LossyText(sys.stderr))
+    stream = cast("TextIO", LossyText(sys.stderr))
     rendering: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if for_people

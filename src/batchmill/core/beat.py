@@ -2,7 +2,8 @@
 
 It runs in a thread of its own, on its own event loop and its own connection to the ledger, so
 that busy parsing cannot starve it. When it has not renewed for the lease time minus one beat,
-the worker is fenced: it stops all it does.
+the worker is fenced: it stops all it does. It renews nothing for a worker whose own loop has stood
+still for as long: that one runs no shard, and another may.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Heart:
         self._held, self._beat, self._told = held, beat, told
         self._renewed_at = clock.boot()
         self._fence_seconds = timing.fence_seconds
+        self._stirred_at, self._stood_still = self._renewed_at, False
         self._worker_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._nudged: asyncio.Event | None = None
@@ -68,6 +70,10 @@ class Heart:
         self._stopping = True
         self.nudge()
         await asyncio.to_thread(self._thread.join, 5.0)
+
+    def stir(self) -> None:
+        """The worker's own loop runs: to be said once a beat, or nothing is renewed any more."""
+        self._stirred_at = self._clock.boot()
 
     def nudge(self) -> None:
         """Beat now instead of at the next second."""
@@ -93,8 +99,9 @@ class Heart:
             try:
                 if ledger is None:
                     ledger = await self._open_ledger()
-                async with asyncio.timeout(self._timing.renew_seconds):
-                    await self._renew(ledger)
+                if not self._stands_still():
+                    async with asyncio.timeout(self._timing.renew_seconds):
+                        await self._renew(ledger)
             except TimeoutError:
                 log.warning("renew_failed", error="the database does not answer in time")
             except LedgerError as error:
@@ -104,6 +111,14 @@ class Heart:
             await self._pause(self._nudged)
         if ledger is not None:
             await ledger.close_connections()
+
+    def _stands_still(self) -> bool:
+        """Whether the worker's loop has not run for so long that its leases must go."""
+        before, seconds = self._stood_still, self._clock.boot() - self._stirred_at
+        self._stood_still = seconds > self._fence_seconds
+        if self._stood_still and not before:
+            log.error("worker_stands_still", seconds=round(seconds, 1))
+        return self._stood_still
 
     async def _renew(self, ledger: Ledger) -> None:
         began = self._clock.boot()

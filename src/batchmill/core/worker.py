@@ -48,7 +48,7 @@ CHORES = ((Kind.FINALIZE,), (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP))
 """Kinds that wait for each other; no finished job waits for another's validation."""
 
 HAND_OVER_SECONDS = 1.5
-"""How long a draining worker tries to make durable what it holds, once nothing is in flight."""
+"""How long a draining worker has beyond its drain time to make durable what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +216,10 @@ class Worker:
             await self._clock.sleep(0.02)
         for shard in shards:
             self._dispatcher.abort(shard)
-        await self._hand_over()
+        await self._hand_over(deadline + HAND_OVER_SECONDS)
 
-    async def _hand_over(self) -> None:
-        """Release what cannot be made durable soon: others will ask for these answers again."""
-        deadline = self._clock.boot() + HAND_OVER_SECONDS
+    async def _hand_over(self, deadline: float) -> None:
+        """Release what cannot be made durable by then: others will ask for these answers again."""
         while self._holdings.leases and self._clock.boot() < deadline:
             await self._clock.sleep(0.02)
         if leases := self._holdings.leases:
@@ -351,6 +350,8 @@ class Worker:
             fenced = self._heart is not None and self._heart.fenced(self._clock.boot())
             if fenced and (leases := self._holdings.tell_all_gone()) and not before:
                 log.error("self_fenced", leases=leases)
+            if self._heart is not None:
+                self._heart.stir()
             self._rates.tick(seconds, {shard.job.id for shard in self._holdings.shards()})
             self._take_stock()
             await self._clock.sleep(seconds)

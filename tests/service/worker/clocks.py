@@ -1,4 +1,4 @@
-"""A clock that runs, and whose wall time a test sets."""
+"""A clock that runs, and whose times a test sets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ class SettableClock(SystemClock):
         super().__init__()
         self._set = asyncio.Event()
         self._offset = wall - super().wall()
+        self._skipped = 0.0
+
+    def boot(self) -> float:
+        return super().boot() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let so much time have passed since the machine started."""
+        self._skipped += seconds
 
     def wall(self) -> float:
         return super().wall() + self._offset

@@ -3,10 +3,15 @@ is dropped, and all goes on by itself."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from batchmill.calls import Reply
+from batchmill.fleet import Timing
 from batchmill.model import Job, JobState
+from tests.service.worker.clocks import SettableClock
 from tests.service.worker.engine import Engine, Held, answer_to
-from tests.service.worker.mill import Mill
+from tests.service.worker.mill import Mill, milling
 
 
 async def test_while_the_disk_is_full_nothing_is_sent_and_then_it_goes_on(mill: Mill) -> None:
@@ -43,6 +48,26 @@ async def test_a_worker_ends_though_the_disk_is_full_and_another_asks_again(mill
     mill.blobs.is_full = False
     await mill.start(Engine(), name="next")
     assert (await mill.ended(job)).succeeded == 8
+
+
+async def test_a_drain_makes_answers_durable_for_as_long_as_it_has_time(tmp_path: Path) -> None:
+    async with milling(tmp_path, timing=Timing(15.0, 0.2)) as mill:
+        held, clock = Held(), SettableClock(1.0)
+        engine = Engine(held)
+        running = await mill.start(engine, concurrency=2, drain_seconds=60.0, clock=clock)
+        job = await mill.job(8)
+        await engine.got(2)
+        mill.blobs.is_full = True
+        held.let_go()
+        await mill.until(lambda: says_full(mill))
+        running.stop.set()
+        await mill.until(lambda: is_draining(mill))
+        clock.skip(5.0)
+        await asyncio.wait([running.task], timeout=0.2)
+        mill.blobs.is_full = False
+        async with asyncio.timeout(10):
+            await running.task
+        assert await mill.done(job) == len(engine.sent)
 
 
 async def test_while_the_ledger_is_away_no_answers_pile_up(mill: Mill) -> None:
@@ -157,3 +182,7 @@ async def has_happened(times: int) -> bool:
 
 async def says_full(mill: Mill) -> bool:
     return any(not worker.beat.storage_ok for worker in await mill.ledger.workers())
+
+
+async def is_draining(mill: Mill) -> bool:
+    return any(worker.beat.draining for worker in await mill.ledger.workers())
