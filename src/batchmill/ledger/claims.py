@@ -265,14 +265,15 @@ def _leases(
 
 
 def _start(tx: Transaction, ids: set[JobId]) -> None:
-    """Let these jobs be running, and let in."""
+    """Let these jobs be running, and let in but where one was paused meanwhile."""
     if ids:
         lock_jobs_at_once(tx, ids)
         outside = sa.and_(job.c.state == JobState.RUNNING.value, job.c.let_in.is_(sa.false()))
         starts = sa.or_(may_become(JobState.RUNNING), outside)
         since = sa.func.coalesce(job.c.started_at, tx.at.wall)
         mine = sa.update(job).where(job.c.id.in_(ids), starts)
-        tx.run(mine.values(state=JobState.RUNNING.value, started_at=since, let_in=True))
+        let_in = job.c.paused.is_(sa.false())
+        tx.run(mine.values(state=JobState.RUNNING.value, started_at=since, let_in=let_in))
 
 
 def _inputs(tx: Transaction, ids: set[JobId]) -> dict[_Key, JobInput]:
