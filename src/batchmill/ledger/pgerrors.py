@@ -18,6 +18,11 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 _BUSY = ("08", "40", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006", "25P03")
 """Connections, conflicts, too many of either, restarts and failovers: these pass by themselves."""
 
+_OF_POOLER = "08P01"
+"""How PgBouncer names all its errors, also those that pass by themselves."""
+_NOT_SPOKEN = "unsupported startup parameter"
+"""What it says of a parameter in database_url, for as long as it stands there."""
+
 _ENDED = ("08", "57P01", "57P02")
 
 _WHAT_TO_DO = (
@@ -51,6 +56,8 @@ def is_busy(error: BaseException) -> bool:
         return False
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if _NOT_SPOKEN in str(_cause(error)):
+        return False
     state = sqlstate(error)
     return (
         state.startswith(_BUSY) if state else isinstance(_cause(error), OSError | ConnectionError)
@@ -68,7 +75,7 @@ def describe(error: BaseException, shown: str) -> str:
     """What is wrong with the database, and what to do."""
     state, cause = sqlstate(error), _cause(error)
     for prefix, advice in _WHAT_TO_DO:
-        if state.startswith(prefix):
+        if state.startswith(prefix) and state != _OF_POOLER:
             return f"The database {shown} {advice}."
     if isinstance(error, PoolTimeoutError):
         return f"All connections to the database {shown} are in use; try again with less load."

@@ -56,6 +56,8 @@ _SESSION = {
     "enable_seqscan": "off",  # a plan made while a table was small must not last when it is big
     "jit": "off",
 }
+_SET_SESSION = ";".join(f"SET {name} = '{value}'" for name, value in _SESSION.items())
+"""Said once connected: a pooler refuses most of them as parameters of the start."""
 _NUL = "22021"
 
 _NOW = sa.cast(sa.extract("epoch", sa.func.statement_timestamp()), sa.Double)
@@ -130,12 +132,16 @@ class Postgres:
     async def migrate(self, work: Callable[[sa.Connection], None]) -> None:
         """Change tables in one transaction, after any other that does. Waits as long as it takes
         for that, but for a table only a little, so as not to stand in the way of those at work."""
-        async with self.engine.begin() as connection:
-            await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            await connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-            await connection.execute(_HOLD, {"name": "batchmill migrations"})
-            await connection.execute(sa.text("SET LOCAL lock_timeout = '3s'"))
-            await connection.run_sync(work)
+        engine = self._new_engine(1, patient=True)
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+                await connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+                await connection.execute(_HOLD, {"name": "batchmill migrations"})
+                await connection.execute(sa.text("SET LOCAL lock_timeout = '3s'"))
+                await connection.run_sync(work)
+        finally:
+            await engine.dispose()
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -197,18 +203,24 @@ class Postgres:
         finally:
             connection.terminate()
 
-    async def _connect(self, *_: object, **__: object) -> Any:
-        return await asyncpg.connect(
+    async def _connect(self, *, patient: bool = False) -> Any:
+        """A connection; a patient one waits for each statement for as long as it takes."""
+        connection = await asyncpg.connect(
             self._url,
             timeout=CONNECT_SECONDS,
-            server_settings=_SESSION,
-            command_timeout=STEP_SECONDS,
+            command_timeout=None if patient else self._step_seconds,
         )
+        try:
+            await connection.execute(_SET_SESSION, timeout=CONNECT_SECONDS)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
-    def _new_engine(self, connections: int) -> AsyncEngine:
+    def _new_engine(self, connections: int, *, patient: bool = False) -> AsyncEngine:
         engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            async_creator=lambda: self._connect(patient=patient),
             pool_size=connections,
             max_overflow=0,
             pool_timeout=STEP_SECONDS / 2,

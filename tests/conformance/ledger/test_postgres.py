@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -240,3 +241,49 @@ async def test_a_listener_comes_back_after_a_restart(
         await rings.get()
         listening.cancel()
     assert (await world.queue()).state is JobState.QUEUED
+
+
+async def test_tables_may_take_longer_to_change_than_a_statement_at_work(url: str) -> None:
+    database = Postgres(url, "x", step_seconds=0.2)
+    await database.migrate(lambda c: c.execute(sa.text("SELECT pg_sleep(0.5)")).close())
+    await database.close()
+
+
+async def test_a_pooler_that_refuses_parameters_of_the_start_is_given_none(url: str) -> None:
+    """As PgBouncer does with all but a few; it reads them from the first message."""
+    names: list[bytes] = []
+
+    async def pooler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size, code = struct.unpack("!II", await reader.readexactly(8))
+        if code == 80877103:
+            writer.write(b"N")
+            size, _ = struct.unpack("!II", await reader.readexactly(8))
+        names.extend((await reader.readexactly(size - 8)).split(b"\0")[:-2:2])
+        said = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: x\0\0"
+        writer.write(b"E" + struct.pack("!I", len(said) + 4) + said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(pooler, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        database = Postgres(f"postgresql://u:p@127.0.0.1:{port}/x", "x")
+        with pytest.raises(database.errors) as refused:
+            await database.run(lambda _: None, write=False)
+    assert set(names) <= {b"user", b"database", b"client_encoding"}
+    assert not database.is_busy(refused.value)
+    await database.close()
+
+
+async def test_a_job_paused_while_a_claim_lets_it_in_stays_out(world: World, url: str) -> None:
+    job = await world.queue(window=2e9)
+    blocker, waits = Postgres(url, "x"), sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(20), blocker.engine.begin() as connection:
+        await connection.execute(sa.text("LOCK TABLE shard IN EXCLUSIVE MODE"))
+        claim = asyncio.ensure_future(world.claim())
+        while not (await connection.execute(waits)).scalar():
+            await asyncio.sleep(0.01)
+        assert (await world.ledger.set_paused(job.tenant, job.id, True)).paused  # type: ignore[union-attr]
+    assert await claim
+    seen = sa.text("SELECT paused, let_in FROM job")
+    assert await blocker.run(lambda c: tuple(c.execute(seen).one()), write=False) == (True, False)
+    await blocker.close()
