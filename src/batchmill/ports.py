@@ -269,7 +269,7 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
 
     async def release_worker(self, worker: str, *, struck: bool) -> int:
         """Open every lease of a worker whose process is known to be gone; `struck` when it
-        died by itself. How many were opened."""
+        died by itself: then its shares of the limits run out like leases. How many were opened."""
 
     async def leave(self, owner: Owner) -> None:
         """This life of a worker has ended by itself, with nothing in flight: it is no longer alive,
@@ -283,7 +283,8 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         """Drop workers, and what they saw of engines, that have not beaten for a day."""
 
     async def engines(self) -> tuple[EngineStatus, ...]:
-        """Every engine as some worker last saw it."""
+        """Every engine as some living worker last saw it. One that only workers had which have gone
+        is down for some minutes, and then left out; while no worker lives it is as it was."""
 
     async def open_lines(self) -> int:
         """Lines of unfinished jobs that have no outcome yet, over all tenants; for metrics."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from batchmill.fleet import Beat, EngineStatus, Worker
+from batchmill.fleet import Beat, EngineState, EngineStatus, Worker
 from batchmill.ledger import grants
 from batchmill.ledger.endings import UNFINISHED
-from batchmill.ledger.rows import Values, text, to_engine, to_worker
+from batchmill.ledger.rows import Row, Values, text, to_engine, to_worker
 from batchmill.ledger.schema import IS_LEASED, engine, job, shard, worker
 from batchmill.ledger.store import Transaction
 from batchmill.model import (
@@ -18,6 +19,9 @@ from batchmill.model import (
 )
 
 REMEMBERED_SECONDS = 86_400.0
+RETURN_SECONDS = 600.0
+"""For so long the engines of a worker that has gone count as down, and jobs for them are taken: it
+is being started anew, or moved."""
 
 _OPEN = sa.update(shard).where(
     shard.c.job_id == sa.bindparam("at_job"),
@@ -52,8 +56,10 @@ def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
 
 def release_worker(tx: Transaction, id: str, *, struck: bool) -> int:
     """Open all leases of every life of a worker, and free its shares; `struck` counts the leases
-    like ones that ran out."""
-    grants.release_worker(tx, id)
+    like ones that ran out, and leaves the shares to: its calls may go on at engines that do not see
+    that it has gone."""
+    if not struck:
+        grants.release_worker(tx, id)
     values: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
     values["alone_in_flight"] = False
     if struck:
@@ -86,16 +92,32 @@ def workers(tx: Transaction) -> tuple[Worker, ...]:
     """Every worker seen within a day; alive while it beats within the lease time."""
     recent = sa.select(worker).where(worker.c.beat_at >= tx.at.wall - REMEMBERED_SECONDS)
     rows = tx.all(recent.order_by(worker.c.id))
-    oldest = tx.at.tick - tx.rules.timing.lease_seconds
-    return tuple(
-        to_worker(row, alive=row.beat_boot == tx.at.boot and row.beat_tick > oldest) for row in rows
-    )
+    return tuple(to_worker(row, alive=_lives(row, tx)) for row in rows)
 
 
 def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
-    """Of each engine what the worker that beat last has seen, by name."""
-    rows = tx.all(sa.select(engine).order_by(engine.c.name, engine.c.beat_at))
-    return tuple({row.name: to_engine(row) for row in rows}.values())
+    """Of each engine what the worker that beat last has seen, by name: of the living ones, and of
+    those that may come back. While none lives, all of a day."""
+    beats = (worker.c.beat_boot, worker.c.beat_tick)
+    seen = sa.select(engine, *beats).join(worker, worker.c.id == engine.c.worker)
+    rows = tx.all(seen.order_by(engine.c.name, engine.c.beat_at))
+    living = [row for row in rows if _lives(row, tx)]
+    if not living:
+        return tuple({row.name: to_engine(row) for row in rows}.values())
+    since = tx.at.wall - RETURN_SECONDS
+    left = {row.name: _left(to_engine(row)) for row in rows if row.beat_at >= since}
+    found = left | {row.name: to_engine(row) for row in living}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _left(seen: EngineStatus) -> EngineStatus:
+    return replace(seen, state=EngineState.DOWN, reason="no worker that lives has it", in_flight=0)
+
+
+def _lives(row: Row, tx: Transaction) -> bool:
+    """Whether the worker of that row has beaten within the lease time."""
+    oldest = tx.at.tick - tx.rules.timing.lease_seconds
+    return bool(row.beat_boot == tx.at.boot and row.beat_tick > oldest)
 
 
 def open_lines(tx: Transaction) -> int:

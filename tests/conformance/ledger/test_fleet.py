@@ -126,6 +126,26 @@ async def test_an_engine_that_its_worker_no_longer_has_is_gone(world: World) -> 
     assert await world.ledger.engines() == ()
 
 
+async def test_an_engine_whose_worker_has_gone_is_down_and_then_left_out(world: World) -> None:
+    other = EngineStatus("cpu", "llamacpp", EngineState.UP, models=("mine",))
+    await world.ledger.renew(Owner("a/1"), [], Beat(engines=(UP,)))
+    await world.ledger.renew(Owner("b/1"), [], Beat(engines=(other,)))
+    await world.ledger.leave(Owner("a/1"))
+    seen = {engine.name: engine for engine in await world.ledger.engines()}
+    assert seen["cpu"] == other
+    assert (seen["gpu"].state, seen["gpu"].models) == (EngineState.DOWN, UP.models)
+    world.clock.advance(601)
+    await world.ledger.renew(Owner("b/1"), [], Beat(engines=(other,)))
+    assert await world.ledger.engines() == (other,)
+
+
+async def test_while_no_worker_lives_its_engines_are_remembered(world: World) -> None:
+    await world.ledger.renew(Owner("a/1"), [], Beat(engines=(UP,)))
+    await world.ledger.leave(Owner("a/1"))
+    world.clock.advance(3600)
+    assert await world.ledger.engines() == (UP,)
+
+
 async def test_open_lines_and_states_are_counted_over_all_tenants(world: World) -> None:
     await world.run(await world.queue([4], TenantId("a")))
     await world.queue([5], TenantId("b"))

@@ -127,9 +127,22 @@ async def test_shares_are_free_at_once_when_they_are_given_back(world: World) ->
     assert amount(await ask(world, BOB, 50, 25, bob.version)) == 50
 
 
-async def test_shares_of_a_worker_whose_process_is_gone_are_free_at_once(world: World) -> None:
+async def test_shares_of_a_worker_that_died_run_out_since_its_calls_may_go_on(
+    world: World,
+) -> None:
     _, bob = await both(world)
     await world.ledger.release_worker("alice", struck=True)
+    bob = await ask(world, BOB, 50, 25, bob.version)
+    assert amount(bob) == 25
+    world.clock.advance(LEASE_SECONDS - 1)
+    bob = await ask(world, BOB, 50, 25, bob.version)
+    world.clock.advance(2)
+    assert amount(await ask(world, BOB, 50, 25, bob.version)) == 50
+
+
+async def test_shares_of_a_worker_that_was_ended_are_free_at_once(world: World) -> None:
+    _, bob = await both(world)
+    await world.ledger.release_worker("alice", struck=False)
     assert amount(await ask(world, BOB, 50, 25, bob.version)) == 50
 
 
