@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from batchmill.core.chores import Chores
+from batchmill.core.collect import StorageSaid
 from batchmill.core.holdings import Held, Holdings, claimed, give_back
 from batchmill.errors import BlobsUnavailable, LeaseLost, LedgerUnavailable
 from batchmill.model import Answer, Job, Kind, Lease, Owner, Verdict
@@ -25,10 +26,15 @@ class Housekeeper:
     """
 
     def __init__(
-        self, chores: Chores, holdings: Holdings, kinds: Sequence[Kind], look: Callable[[], None]
+        self,
+        chores: Chores,
+        holdings: Holdings,
+        kinds: Sequence[Kind],
+        look: Callable[[], None],
+        storage: StorageSaid,
     ) -> None:
         self._chores, self._holdings, self._kinds, self._look = chores, holdings, kinds, look
-        self._wake = asyncio.Event()
+        self._wake, self._storage = asyncio.Event(), storage
 
     def wake(self) -> None:
         """Something may be due."""
@@ -70,6 +76,8 @@ class Housekeeper:
         if error is None or isinstance(error, LeaseLost):
             return
         log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
+        if isinstance(error, BlobsUnavailable):
+            self._storage(written=False)
         if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
             await give_back(lease, self._chores.ledger, after=GIVEN_BACK_SECONDS)
             return

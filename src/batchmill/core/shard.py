@@ -20,7 +20,7 @@ from functools import lru_cache
 import structlog
 
 from batchmill.clock import Clock
-from batchmill.core.collect import Collector
+from batchmill.core.collect import Collector, StorageSaid
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.duplicates import Copier
 from batchmill.core.lines import Span, model_of, spans
@@ -79,6 +79,9 @@ class Bench:
     formats: Formats
     clock: Clock
     copier: Copier
+    storage: StorageSaid
+    is_ending: Callable[[], bool]
+    """The worker was asked to end: nothing is waited for any more."""
     closing: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(LARGE_CLOSINGS_AT_ONCE)
     )
@@ -114,11 +117,19 @@ async def give_back(shard: OpenShard, bench: Bench, *, after: float = 0.0) -> No
 
 async def _let_go(shard: OpenShard, bench: Bench) -> None:
     """Release what a worker that fenced itself may still hold, so that nobody waits for it to
-    lapse: a beat on its way may have renewed it. A lease of somebody else is not touched."""
-    try:
-        await bench.ledger.release([shard.lease.lease])
-    except LedgerUnavailable as error:
-        log.warning("release_failed", job=shard.job.id, error=str(error))
+    lapse: a beat on its way may have renewed it. Until the ledger answers, or the worker ends: it
+    was the ledger that was away, which is no strike. A lease of somebody else is not touched."""
+    tries = 0
+    while True:
+        try:
+            return await bench.ledger.release([shard.lease.lease])
+        except LedgerUnavailable as error:
+            if not tries:
+                log.warning("release_failed", job=shard.job.id, error=str(error))
+            if bench.is_ending():
+                return None
+        tries += 1
+        await bench.clock.sleep(min(1.0, 0.1 * tries))
 
 
 async def _send(shard: OpenShard, opened: Opened, bench: Bench) -> None:
@@ -281,6 +292,8 @@ async def _insist(shard: OpenShard, bench: Bench, step: Callable[[], Awaitable[N
         except (BlobsUnavailable, LedgerUnavailable) as error:
             if not tries:
                 log.warning("storage_unavailable", job=shard.job.id, error=str(error))
+            if isinstance(error, BlobsUnavailable):
+                bench.storage(written=False)
             tries += 1
             await bench.clock.sleep(min(2.0, 0.2 * tries))
         else:

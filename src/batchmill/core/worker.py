@@ -118,10 +118,12 @@ class Worker:
         copying = (self._dispatcher, self._collector, formats)
         patience_seconds = self._rules.patience_seconds
         copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience_seconds)
-        self._bench = Bench(ledger, blobs, *copying, clock, copier)
+        to_run = (ledger, blobs, *copying, clock, copier, self._storeroom.said)
+        self._bench = Bench(*to_run, is_ending=lambda: self._stopping)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
-            Housekeeper(chores, self._holdings, kinds, self._look_all) for kinds in CHORES
+            Housekeeper(chores, self._holdings, kinds, self._look_all, self._storeroom.said)
+            for kinds in CHORES
         )
         self._finalizer = self._housekeepers[0]
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)

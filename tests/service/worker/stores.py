@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +74,10 @@ class FullBlobs(LocalBlobs):
         if self.is_dark:
             raise BlobsUnavailable("The disk does not answer.")
         return await super().read_ranges(ranges)
+
+    def read(
+        self, name: BlobName, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if self.is_dark:
+            raise BlobsUnavailable("The disk does not answer.")
+        return super().read(name, offset, length)

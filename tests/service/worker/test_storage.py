@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchmill.calls import Reply
 from batchmill.fleet import Timing
-from batchmill.model import Job, JobState
+from batchmill.model import Job, JobState, WaitingReason
 from tests.service.worker.clocks import SettableClock
 from tests.service.worker.engine import Engine, Held, answer_to
 from tests.service.worker.mill import Mill, milling
@@ -68,6 +68,34 @@ async def test_a_drain_makes_answers_durable_for_as_long_as_it_has_time(tmp_path
         async with asyncio.timeout(10):
             await running.task
         assert await mill.done(job) == len(engine.sent)
+
+
+async def test_a_job_says_that_the_store_is_away_while_its_results_are_put_in_order(
+    mill: Mill,
+) -> None:
+    """Every answer is kept by then: nothing but the shard's closing meets the store."""
+    held = Held()
+    engine = Engine(held)
+    running = await mill.start(engine)
+    running.ledger.away.add("close")
+    job = await mill.job(4)
+    await engine.got(4)
+    held.let_go()
+    await mill.until(lambda: has_happened(running.ledger.begun["close"]))
+    mill.blobs.is_full = mill.blobs.is_dark = True
+    running.ledger.away.clear()
+    await mill.waits(job, WaitingReason.STORAGE_UNAVAILABLE)
+    mill.blobs.is_full = mill.blobs.is_dark = False
+    assert (await mill.ended(job)).succeeded == 4
+
+
+async def test_a_job_says_that_the_store_is_away_while_its_input_is_read(mill: Mill) -> None:
+    job = await mill.job(4)
+    mill.blobs.is_full = mill.blobs.is_dark = True
+    await mill.start(Engine())
+    await mill.waits(job, WaitingReason.STORAGE_UNAVAILABLE)
+    mill.blobs.is_full = mill.blobs.is_dark = False
+    assert (await mill.ended(job)).succeeded == 4
 
 
 async def test_while_the_ledger_is_away_no_answers_pile_up(mill: Mill) -> None:

@@ -16,6 +16,7 @@ from batchmill.model import Job, JobState, Stream
 from batchmill.ports import Want
 from tests.service.worker.engine import Engine, Held, InTurn, answer_to
 from tests.service.worker.mill import Mill, milling, texts_of
+from tests.service.worker.stores import LeavingLedger
 
 
 async def test_a_second_worker_goes_on_from_what_a_killed_one_published(mill: Mill) -> None:
@@ -318,3 +319,26 @@ async def test_a_worker_ends_where_the_landing_of_a_reply_breaks_and_another_tak
     await running.heart.close_connections()
     await mill.start(Engine(), name="another")
     assert (await mill.ended(job)).succeeded == 3
+
+
+async def test_a_ledger_that_is_away_for_longer_than_a_lease_is_no_strike(mill: Mill) -> None:
+    held = Held()
+    engine = Engine(held)
+    running = await mill.start(engine, concurrency=4)
+    job = await mill.job(4)
+    await engine.got(4)
+    both = (running.ledger, running.heart)
+    for ledger in both:
+        ledger.away.add("*")
+    await mill.until(lambda: was_aborted(engine))
+    asked = running.ledger.begun["release"]
+    await mill.until(lambda: has_asked(running.ledger, asked + 4))
+    held.let_go()
+    for ledger in both:
+        ledger.away.clear()
+    assert (await mill.ended(job)).succeeded == 4
+    assert await mill.strikes() == 0
+
+
+async def has_asked(ledger: LeavingLedger, times: int) -> bool:
+    return ledger.begun["release"] >= times
