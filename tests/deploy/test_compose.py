@@ -114,3 +114,9 @@ def test_its_settings_are_settings() -> None:
         }
         values |= {"BATCHMILL_ENGINE_KEY": "", "BATCHMILL_WEBHOOK_SECRET": ""}
         assert load({}, values).engines
+
+
+def test_an_engine_on_the_same_machine_is_found_under_the_name_of_the_example() -> None:
+    assert "host.docker.internal" in (FOLDER / "compose.env.example").read_text()
+    for name, service in OURS.items():
+        assert service["extra_hosts"] == ["host.docker.internal:host-gateway"], name
