@@ -31,6 +31,10 @@ EVERYTHING = (
     "serviceAccount.name=batchmill",
     "metricsKey.name=metrics",
     "env.AWS_REGION=eu-west-1",
+    "extraVolumes[0].name=ca",
+    "extraVolumes[0].configMap.name=our-ca",
+    "extraVolumeMounts[0].name=ca",
+    "extraVolumeMounts[0].mountPath=/etc/ca",
     "keda.enabled=true",
     "serviceMonitor.enabled=true",
     "networkPolicy.enabled=true",
@@ -135,6 +139,17 @@ def test_no_container_may_do_more_than_it_needs(render: Render, kind: str, name:
         assert "memory" in container["resources"]["limits"]
 
 
+@pytest.mark.parametrize(("kind", "name"), PODS)
+def test_variables_and_a_certificate_authority_reach_every_container(
+    render: Render, kind: str, name: str
+) -> None:
+    spec = pod(render(*EVERYTHING), kind, name)
+    assert {"name": "ca", "configMap": {"name": "our-ca"}} in spec["volumes"]
+    for container in spec["containers"]:
+        assert {"name": "AWS_REGION", "value": "eu-west-1"} in container["env"]
+        assert {"name": "ca", "mountPath": "/etc/ca"} in container["volumeMounts"]
+
+
 def test_secrets_come_from_secrets_and_stand_nowhere_else(render: Render) -> None:
     objects = render(*EVERYTHING)
     assert not [key for key in objects if key[0] == "Secret"]
@@ -171,7 +186,7 @@ def test_the_api_is_asked_whether_it_lives_and_whether_it_can_work(render: Rende
     assert paths == PROBES
 
 
-PROBES = {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+PROBES = {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz?stores=false"}
 
 
 def test_the_tables_are_made_before_anything_else_and_with_nothing_else(render: Render) -> None:
@@ -180,7 +195,8 @@ def test_the_tables_are_made_before_anything_else_and_with_nothing_else(render: 
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     spec = pod(objects, "Job", "migration")
     assert spec["containers"][0]["args"] == ["db", "upgrade"]
-    assert not [volume for volume in spec["volumes"] if "emptyDir" not in volume]
+    others = [volume["name"] for volume in spec["volumes"] if "emptyDir" not in volume]
+    assert others == ["ca"], "what the release itself brings is not there yet"
 
 
 def test_a_disruption_takes_one_pod_of_a_kind_at_a_time(render: Render) -> None:

@@ -94,6 +94,11 @@ async def test_a_ledger_that_is_away_is_a_503(rig: Rig) -> None:
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
     ready = await rig.call("GET", "/readyz")
     assert (ready.status_code, ready.json()["ledger"]) == (503, "does not answer")
+    alone = await rig.call("GET", "/readyz?stores=false")
+    assert (alone.status_code, alone.json()["ledger"]) == (200, "not asked")
+    rig.app.state.draining = True
+    assert (await rig.call("GET", "/readyz?stores=false")).status_code == 503
+    rig.app.state.draining = False
     assert (await rig.call("GET", "/healthz")).status_code == 200
     assert "batchmill_ledger_up 0.0" in (await rig.call("GET", "/metrics")).text
 

@@ -68,10 +68,7 @@ env:
         key: {{ .key }}
   {{- end }}
   {{- end }}
-  {{- range $name, $value := .Values.env }}
-  - name: {{ $name }}
-    value: {{ $value | quote }}
-  {{- end }}
+  {{- include "batchmill.own" . | nindent 2 }}
 {{- with .Values.secrets.storage.name }}
 envFrom:
   - secretRef:
@@ -81,10 +78,25 @@ volumeMounts:
   - name: config
     mountPath: /etc/batchmill
     readOnly: true
-  - name: data
-    mountPath: /data
-  - name: tmp
-    mountPath: /tmp
+  {{- include "batchmill.mounts" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Variables of the values' own, for every container. */}}
+{{- define "batchmill.own" -}}
+{{- range $name, $value := .Values.env }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "batchmill.mounts" -}}
+- name: data
+  mountPath: /data
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -95,6 +107,9 @@ volumeMounts:
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "batchmill.volumes" -}}
