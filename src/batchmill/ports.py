@@ -246,6 +246,9 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
         """Those of the names that a file, piece, job input, live part or segment refers to, or
         that a present owner may still publish (its epoch is the shard's and it is leased)."""
 
+    async def scan_is_due(self, every_seconds: float) -> bool:
+        """Whether it is for the asker to look through all blobs: nobody has for so long."""
+
     async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
         """Blobs of parts whose shard is closed: their rows stay, their bytes may go."""
 

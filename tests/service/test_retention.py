@@ -10,6 +10,7 @@ import pytest
 
 from batchmill.core.chores import Chores, sweep_orphans
 from batchmill.core.lines import LineRules
+from batchmill.core.names import probe_name
 from batchmill.deliveries import Tried, WebhookEndpoint
 from batchmill.model import Fate, Kind, Outcome
 from tests.service.rig import Rig, answered, lines, open_rig
@@ -148,3 +149,9 @@ async def test_deliveries_go_30_days_after_they_ended(rig: Rig) -> None:
         rig.clock.advance(days * DAY)
         await housekeep(rig)
         assert len((await rig.get(listed))["data"]) == left
+
+
+async def test_what_workers_wrote_to_try_the_store_does_not_pile_up(rig: Rig) -> None:
+    await rig.blobs.put_many([(probe_name("gone"), [b"written"])])
+    await housekeep(rig)
+    assert stored(rig, "probes/") == set()

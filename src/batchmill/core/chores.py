@@ -30,7 +30,7 @@ DELIVERIES_KEPT_SECONDS = 30 * 86_400.0
 BATCH = 500
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Chores:
     """Runs one chore at a time for a process."""
 
@@ -38,7 +38,6 @@ class Chores:
     blobs: Blobs
     rules: LineRules
     upload_retention_seconds: float
-    scanned_at: float | None = None
 
     async def run(self, lease: Lease, job: Job | None) -> None:
         """Do the leased chore to its end. Raises what the ports raise; the caller strikes."""
@@ -107,8 +106,7 @@ class Chores:
         while names := await self.ledger.part_blobs_to_drop(BATCH):
             await self.blobs.delete_many(names)
             await self.ledger.dropped(names)
-        if self.scanned_at is None or now - self.scanned_at >= ORPHAN_SCAN_SECONDS:
-            self.scanned_at = now
+        if await self.ledger.scan_is_due(ORPHAN_SCAN_SECONDS):
             await sweep_orphans(self.ledger, self.blobs)
         await self.ledger.done(lease, again_after=SWEEP_SECONDS)
 
@@ -129,6 +127,7 @@ async def sweep_orphans(
         "jobs/": results_age_seconds,
         "inputs/": uploads_age_seconds,
         "uploads/": uploads_age_seconds,
+        "probes/": uploads_age_seconds,
     }
     for prefix, age in ages.items():
         batch: list[BlobName] = []

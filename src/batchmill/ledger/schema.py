@@ -47,7 +47,7 @@ meta = sa.Table(
     _text("name", key=True),
     _time("value"),
 )
-"""One row, `wall`: the highest wall time any process has seen."""
+"""`wall`: the highest wall time any process has seen; `scanned`: the last look at all blobs."""
 
 secret = sa.Table(
     "secret",

@@ -283,6 +283,9 @@ class SqlLedger:
     async def referenced(self, names: Sequence[BlobName]) -> frozenset[BlobName]:
         return await self._store.read(lambda tx: sweep.referenced(tx, names))
 
+    async def scan_is_due(self, every_seconds: float) -> bool:
+        return await self._store.write(lambda tx: sweep.scan_is_due(tx, every_seconds))
+
     async def part_blobs_to_drop(self, limit: int) -> tuple[BlobName, ...]:
         return await self._store.read(lambda tx: sweep.part_blobs_to_drop(tx, limit))
 

@@ -23,6 +23,7 @@ from batchmill.ledger.schema import (
     file,
     job,
     job_input,
+    meta,
     part,
     segment,
     shard,
@@ -33,6 +34,7 @@ from batchmill.model import BlobName, FileSource, JobId, Kind
 AT_ONCE = 500
 """Names in one statement, and files forgotten in one transaction."""
 
+_SCANNED = "scanned"
 _OF_JOB = re.compile(r"jobs/(?P<job>[^/]+)/(?P<folder>[^/]+)/(?P<rest>.+)")
 _OF_GRANT = re.compile(r"(?P<n>\d+)\.(?P<epoch>\d+)(\.\d+)?")
 _OF_A_GRANT = frozenset({"parts", "out", "err"})
@@ -54,6 +56,13 @@ def referenced(tx: Transaction, names: Sequence[BlobName]) -> frozenset[BlobName
         found |= _published(tx, some)
         found |= _publishable(tx, [name for name in some if name not in found])
     return frozenset(found)
+
+
+def scan_is_due(tx: Transaction, every_seconds: float) -> bool:
+    """Whether nobody has looked through all blobs for so long; then it counts as begun now."""
+    tx.run(tx.insert_new(meta), {"name": _SCANNED, "value": -every_seconds})
+    due = sa.update(meta).where(meta.c.name == _SCANNED, meta.c.value <= tx.at.wall - every_seconds)
+    return tx.run(due.values(value=tx.at.wall)) == 1
 
 
 def part_blobs_to_drop(tx: Transaction, limit: int) -> tuple[BlobName, ...]:

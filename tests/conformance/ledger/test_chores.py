@@ -217,3 +217,14 @@ async def test_chores_of_a_stopped_job_go_on(world: World, kind: Kind) -> None:
         await world.validate(job)
         await world.finish(await world.claim_one(), ERR)
     assert (await world.chore(kind))[1].id == job.id
+
+
+async def test_of_all_processes_one_looks_through_all_blobs_and_again_after_the_time(
+    world: World,
+) -> None:
+    due = world.ledger.scan_is_due
+    assert [await due(3600) for _ in range(3)] == [True, False, False]
+    world.clock.advance(3599)
+    assert not await due(3600)
+    world.clock.advance(2)
+    assert [await due(3600) for _ in range(2)] == [True, False]
