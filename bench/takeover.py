@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.engine import Engine, slow_engine
 from bench.inputs import write_input
-from bench.processes import running, wait_until
+from bench.processes import Failure, running, wait_until
 from bench.server import IN_FLIGHT, Server, batchmill_with, started
 from bench.table import Place, Row, Section, at_most
 
@@ -21,8 +21,8 @@ DELAY_MS: Final = 50
 LEASE_SECONDS: Final = 15.0
 GROUP_SECONDS: Final = 0.25
 JOB_SECONDS: Final = 60.0
-_FLEET_IN_FLIGHT: Final = 32
-_FLEET_LINES: Final = 6_000
+_FLEET_IN_FLIGHT: Final = 4
+_FLEET_LINES: Final = 3_000
 """Few enough shards that one worker holds all of them."""
 _CONFIG: Final = """\
 [[engines]]
@@ -96,7 +96,7 @@ def _taken_over(place: Place, engine: Engine) -> tuple[float, int]:
         batch = write_input(home / "fleet.jsonl", _FLEET_LINES)
         first = stack.enter_context(running(_worker(config, server), home / "first.log"))
         job = server.create(server.upload(batch))
-        wait_until(lambda: server.job(job)["completed_requests"] > 500, 60, "some lines")
+        wait_until(lambda: server.job(job)["completed_requests"] > 100, 60, "some lines")
         second = home / "second.log"
         stack.enter_context(running(_worker(config, server), second))
         wait_until(lambda: b"works as" in second.read_bytes(), 60, "another worker")
@@ -105,7 +105,9 @@ def _taken_over(place: Place, engine: Engine) -> tuple[float, int]:
         killed = time.monotonic()
         time.sleep(1.0)
         before = engine.stamp()["count"]
-        server.finish(job, JOB_SECONDS)
+        if server.moments(job).ended is not None:
+            raise Failure("the job was over before its worker could be killed")
+        server.finish(job, 2 * JOB_SECONDS)
         stamp = engine.stamp()
     return stamp["first"] - killed, before + stamp["count"] - _FLEET_LINES
 
