@@ -63,7 +63,7 @@ def together(then: Reply) -> Script:
 async def test_lines_go_together_and_each_gets_its_own_answer(mill: Mill) -> None:
     engine = Embedder()
     await mill.start(engine, per_call=8, concurrency=2)
-    job = await mill.ended(await mill.job(40, embeddings=True))
+    job = await mill.ended(await mill.job(40, embeddings=True), 20)
     assert job.succeeded == 40
     await has_its_own(mill, job)
     assert sorted(text for call in engine.calls for text in call) == sorted(
@@ -120,7 +120,7 @@ async def test_a_line_at_fault_fails_by_itself(mill: Mill) -> None:
 
     engine = Embedder(refuses_one)
     await mill.start(engine, per_call=4)
-    job = await mill.ended(await mill.job(12, embeddings=True))
+    job = await mill.ended(await mill.job(12, embeddings=True), 20)
     assert (job.succeeded, job.failed) == (11, 1)
     [row] = await mill.results(job, Stream.ERR)
     assert row["custom_id"] == "line-5"
@@ -160,6 +160,6 @@ async def test_a_cancelled_job_ends_its_calls(mill: Mill) -> None:
 async def test_duplicates_and_calls_of_many_go_well_together(mill: Mill) -> None:
     engine = Embedder()
     await mill.start(engine, per_call=4)
-    job = await mill.ended(await mill.job(30, embeddings=True, distinct=6))
+    job = await mill.ended(await mill.job(30, embeddings=True, distinct=6), 20)
     assert (job.succeeded, job.deduplicated) == (30, 24)
     assert sorted(text for call in engine.calls for text in call) == texts_of("line", range(6))
