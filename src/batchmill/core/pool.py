@@ -2,32 +2,25 @@
 
 Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
 the fewest lines in flight, and where these are equal the one whose last turn is longest ago.
-Within a job lines go in the order of their prompt prefix, over all its open shards, so that an
-engine's prefix cache hits.
+Within a job lines go in the order of their prompt prefix, over all its open shards (`sweep.py`).
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
 from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
+from batchmill.core.sweep import Sweep
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import Job, JobId, TenantId
 
 Serves = Callable[[str], bool]
 _model = attrgetter("model")
-
-
-_Place = tuple[bytes, int, OpenLine]
-"""A line by its prompt prefix, then its number: no two of a job are equal in both."""
-_TAKEN = 1024
-"""So many places of lines that were taken are kept before they are cut off."""
 
 
 @dataclass(slots=True)
@@ -40,46 +33,17 @@ class Queue:
     route: Route
     turn: int = 0
     """When a line of it was taken last; never: 0."""
-    lines: int = 0
-    _places: list[_Place] = field(default_factory=list)
-    _next: int = 0
+    sweep: Sweep = field(default_factory=Sweep)
 
-    def is_live(self) -> bool:
-        """Whether there is a line that may go; forgets those that may not and stand before it."""
-        while self.lines:
-            if self._places[self._next][2].shard.sends:
+    def is_live(self, gate: Gate) -> bool:
+        """Whether there is a line that may go to this engine; forgets those that stand before it
+        and may not go at all."""
+        sweep = self.sweep
+        while sweep.lines:
+            if sweep.peek(gate).shard.sends:
                 return True
-            self.take()
+            sweep.take(gate)
         return False
-
-    def add(self, line: OpenLine) -> None:
-        """Put one line in its place."""
-        insort(self._places, (line.prefix, line.number, line), lo=self._next)
-        self.lines += 1
-
-    def merge(self, lines: Iterable[OpenLine]) -> None:
-        """Put many lines in their places."""
-        del self._places[: self._next]
-        self._next = 0
-        self._places += [(line.prefix, line.number, line) for line in lines]
-        self._places.sort()
-        self.lines = len(self._places)
-
-    def take(self) -> OpenLine:
-        """The line to be sent next; it is no longer here."""
-        line = self._places[self._next][2]
-        self._next += 1
-        self.lines -= 1
-        if self._next >= _TAKEN:
-            del self._places[: self._next]
-            self._next = 0
-        return line
-
-    def drop(self, shard: OpenShard) -> None:
-        """Forget every line of a shard."""
-        left = self._places[self._next :]
-        self._places = [place for place in left if place[2].shard is not shard]
-        self._next, self.lines = 0, len(self._places)
 
 
 class Pool:
@@ -104,13 +68,13 @@ class Pool:
         if line.history is not None and line.history.must_run_alone:
             self._alone.append(line)
         else:
-            self._queue(line.shard.job, line.model).add(line)
+            self._queue(line.shard.job, line.model).sweep.add(line)
 
     def offer(self, lines: Sequence[OpenLine]) -> None:
         """The lines of a shard, none of them tried yet, may be sent from now on."""
         for model, its in groupby(sorted(lines, key=_model), _model):
             many = list(its)
-            self._queue(many[0].shard.job, model).merge(many)
+            self._queue(many[0].shard.job, model).sweep.merge(many)
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""
@@ -157,8 +121,8 @@ class Pool:
         if best is None:
             return None
         best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        line = best.take()
-        if best.lines < self.low_lines:
+        line = best.sweep.take(gate)
+        if best.sweep.lines < self.low_lines:
             self._on_low()
         return line
 
@@ -168,7 +132,7 @@ class Pool:
         rank: tuple[int, int, int, int, int] | None = None
         many = len(self._queues) > 1
         for queue in self._queues.values():
-            if not queue.is_live() or not serves(queue.route[1]):
+            if not queue.is_live(gate) or not serves(queue.route[1]):
                 continue
             is_selective = gate.asides or gate.limits is not None
             if is_selective and not gate.admits(queue.route, now):
@@ -190,8 +154,8 @@ class Pool:
         """Drop every waiting line of a shard that sends no more."""
         for key, queue in list(self._queues.items()):
             if queue.job == shard.job.id:
-                queue.drop(shard)
-                if not queue.lines:
+                queue.sweep.drop(shard)
+                if not queue.sweep.lines:
                     del self._queues[key]
         tenants = {queue.tenant for queue in self._queues.values()}
         self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
@@ -203,13 +167,13 @@ class Pool:
         """How many lines of each model wait to be sent, the delayed ones left out."""
         ready = Counter(line.model for line in self._alone)
         for queue in self._queues.values():
-            ready[queue.route[1]] += queue.lines
+            ready[queue.route[1]] += queue.sweep.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
         for queue in self._queues.values():
-            if queue.job == job and queue.lines:
+            if queue.job == job and queue.sweep.lines:
                 yield queue.route
         for line in self._alone:
             if line.shard.job.id == job:
