@@ -136,6 +136,14 @@ def test_shuffled_templates_hit_a_cache_nearly_as_often_as_sorted_prompts(
     assert found >= 0.95 * best
 
 
+def test_templates_that_differ_in_a_number_near_their_beginning_are_told_apart() -> None:
+    rest = b"You answer for this shop alone, politely, in one sentence. " * 20
+    heads = [b"You are agent %04d of customer %03d. %b" % (n, n % 7, rest) for n in range(2000)]
+    keys = {key(head, b"Where is my parcel?") for head in heads}
+    assert len({each[:2] for each in keys}) > 1900
+    assert len({each[:6] for each in keys}) == 2000
+
+
 def test_keys_are_the_same_in_every_process() -> None:
     script = (
         "from batchmill.core.order import ShardOrder\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_a_sweep_never_restarts_however_often_shards_come() -> None:
     for n in range(9):
         sweep.merge(lines_of(shard_of("a", n=n), *(bytes([k]) for k in range(0, 240, 3))))
         taken += [sweep.take(gate).prefix for _ in range(40)]
-    backwards = sum(a > b for a, b in zip(taken, taken[1:], strict=False))
+    backwards = sum(a > b for a, b in pairwise(taken))
     assert backwards <= 3
 
 
