@@ -150,6 +150,17 @@ class Server:
             raise Failure(f"the ledger has no job {job}")
         return Moments(*row)
 
+    def claimed(self, job: str) -> list[range]:
+        """The lines of every shard of the job that has been claimed."""
+        url = f"{(self.data / _LEDGER).absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(url, uri=True, timeout=5)) as ledger:
+            rows = ledger.execute(
+                "SELECT first_line, lines FROM shard"
+                " WHERE job_id = ? AND kind = 'run' AND state IN ('leased', 'closed')",
+                (job,),
+            ).fetchall()
+        return [range(first, first + lines) for first, lines in rows]
+
     def leave(self, job: str, state: str, seconds: float) -> None:
         """Wait until the job has left that state of the ledger's."""
         wait_until(lambda: self.moments(job).state != state, seconds, f"{state} a job", 0.01)
@@ -164,11 +175,12 @@ class Server:
 
 
 @contextmanager
-def batchmill(engine: str, home: Path, name: str) -> Iterator[Server]:
-    """A fresh server on a fresh data directory, with that engine; both are gone afterwards."""
+def batchmill(engine: str, home: Path, name: str, *, engines: str = "") -> Iterator[Server]:
+    """A fresh server on a fresh data directory, with that engine, or with the `engines` of that
+    TOML text; both are gone afterwards."""
     port, data, log = free_port(), home / name, home / f"{name}.log"
     config = home / f"{name}.toml"
-    config.write_text(_CONFIG.format(url=engine, in_flight=IN_FLIGHT))
+    config.write_text(engines or _CONFIG.format(url=engine, in_flight=IN_FLIGHT))
     command = [sys.executable, "-m", "batchmill", "serve", "--port", str(port)]
     command += ["--data", str(data), "--config", str(config)]
     with running(command, log) as process:

@@ -15,6 +15,7 @@ from itertools import count, groupby
 from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
+from batchmill.core.spread import Spread
 from batchmill.core.sweep import Sweep
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import Job, JobId, TenantId
@@ -50,11 +51,17 @@ class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
     `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
-    that is handed out.
+    that is handed out, `on_spread` where a job gains from more open shards.
     """
 
-    def __init__(self, low_lines: int = 0, on_low: Callable[[], None] = lambda: None) -> None:
-        self.low_lines, self._on_low = low_lines, on_low
+    def __init__(
+        self,
+        low_lines: int = 0,
+        on_low: Callable[[], None] = lambda: None,
+        on_spread: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.low_lines, self._on_low, self._on_spread = low_lines, on_low, on_spread
+        self.spread = Spread()
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
@@ -75,6 +82,11 @@ class Pool:
         for model, its in groupby(sorted(lines, key=_model), _model):
             many = list(its)
             self._queue(many[0].shard.job, model).sweep.merge(many)
+        if lines:
+            job = lines[0].shard.job.id
+            self.spread.opened(job, [line.prefix for line in lines])
+            if self.spread.gains(job, self.lines_by_job()[job]):
+                self._on_spread()
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""
@@ -168,6 +180,13 @@ class Pool:
         ready = Counter(line.model for line in self._alone)
         for queue in self._queues.values():
             ready[queue.route[1]] += queue.sweep.lines
+        return ready
+
+    def lines_by_job(self) -> Counter[JobId]:
+        """How many lines of each job wait to be sent, the delayed ones left out."""
+        ready = Counter(line.shard.job.id for line in self._alone)
+        for queue in self._queues.values():
+            ready[queue.job] += queue.sweep.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:

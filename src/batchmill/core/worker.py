@@ -93,7 +93,7 @@ class Worker:
         self._name, self._stores, self._clock = name, stores, clock
         self._rules = rules or WorkerRules()
         self._links = Links(engines)
-        self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low)
+        self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low, self._look_for_lines)
         self._holdings, self._rates = Holdings(), Rates()
         self._shares = Shares(self._links)
         at_hand = (self._links, aliases, self._pool, self._holdings)
@@ -242,6 +242,7 @@ class Worker:
         latest = self._heart is None or self._heart.is_latest(until)
         if renewal.grants is not None and latest:  # what a busy loop hears late is out of date
             self._shares.hear(renewal.grants, until, self._clock.boot())
+        self._appetite.workers, self._appetite.work = renewal.workers, renewal.work
         self._dispatcher.ring()
         if renewal.work:
             self._look()
@@ -359,12 +360,15 @@ class Worker:
 
     def _take_stock(self) -> None:
         """Compose what the next beat says, and let go of what only engines that are closed for
-        now could answer."""
+        now could answer, and of what other workers lack."""
         shards = self._holdings.shards()
         for shard in out_of_hours(
             shards, self._pool, self._links, self._appetite.catalogue().serving()
         ):
             shard.tell(Answer(Verdict.PAUSE))
+        if (spare := self._appetite.surplus()) is not None:
+            self._appetite.work = True  # one at a time: what the next beat says counts
+            spare.tell(Answer(Verdict.PAUSE))
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(
