@@ -120,10 +120,12 @@ class Dispatcher:
         return [attempt.route for attempt in self._out if attempt.link is link]
 
     def ring(self) -> None:
-        """Something may be sendable now: fill the engines' windows, a line each in turn."""
+        """Something may be sendable now: fill the engines' windows, the emptiest first."""
         links = list(self.links) if self._tasks is not None else []
         while links:
-            links = [link for link in links if not link.gate.is_full and self._send_next(link)]
+            link = min(links, key=_load)
+            if link.gate.is_full or not self._send_next(link):
+                links.remove(link)
 
     def _send_next(self, link: Link) -> bool:
         """Send the next line that may go to that engine; False where none may."""
@@ -250,6 +252,8 @@ class Dispatcher:
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
             self.finish(line, attempt.custom_id, outcome, held_bytes=reply.held_bytes)
+            if reply.usage.output_tokens:
+                self.pool.lengths.learn(line, reply.usage.output_tokens)
             return
         decision = decide(
             reply,
@@ -319,6 +323,11 @@ class Dispatcher:
         )
         if shard.serial:
             self._collector.hurry()
+
+
+def _load(link: Link) -> float:
+    """How full its window is."""
+    return link.gate.in_flight / link.gate.allowed
 
 
 def write_outcome(

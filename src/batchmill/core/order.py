@@ -103,9 +103,9 @@ class ShardOrder:
         keys = _big_endian(self._keys)
         return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
 
-    def expected_tokens(self, local: int) -> int:
-        """How many tokens of output the line allows at most; 0 where it does not say."""
-        return self._expected[local]
+    def allowed_tokens(self) -> Sequence[int]:
+        """How many tokens of output each line allows at most; 0 where it does not say."""
+        return self._expected
 
     def encode(self) -> bytes:
         """The blob's bytes."""

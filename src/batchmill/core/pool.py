@@ -15,6 +15,7 @@ from itertools import count, groupby
 from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
+from batchmill.core.lengths import Lengths
 from batchmill.core.spread import Spread
 from batchmill.core.sweep import Sweep
 from batchmill.core.work import OpenLine, OpenShard
@@ -61,7 +62,7 @@ class Pool:
         on_spread: Callable[[], None] = lambda: None,
     ) -> None:
         self.low_lines, self._on_low, self._on_spread = low_lines, on_low, on_spread
-        self.spread = Spread()
+        self.spread, self.lengths = Spread(), Lengths()
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
@@ -87,6 +88,14 @@ class Pool:
             self.spread.opened(job, [line.prefix for line in lines])
             if self.spread.gains(job, self.lines_by_job()[job]):
                 self._on_spread()
+
+    def finish(self, serves: Serves) -> None:
+        """No shard is left to be claimed of these models: let the last windows of a job's lines go
+        longest first, so that none is left alone at the end."""
+        for queue in self._queues.values():
+            sweep = queue.sweep
+            if 0 < sweep.lines < self.low_lines and not sweep.is_ranked and serves(queue.route[1]):
+                sweep.finish_with(self.lengths.ranks)
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""

@@ -34,19 +34,22 @@ class Sweep:
     __slots__ = (
         "_ahead",
         "_behind",
+        "_by_rank",
         "_next",
         "_passed",
         "_runs",
         "_sole",
         "_took",
-        "is_tail",
+        "is_ranked",
         "lines",
     )
 
     def __init__(self) -> None:
         self.lines = 0
-        self.is_tail = False
-        """The lines go in the order that `finish_with` gave them."""
+        self.is_ranked = False
+        """`finish_with` was called since the last shard came."""
+        self._by_rank = False
+        """The lines go in the order that it gave them."""
         self._ahead: list[_Place] = []
         self._behind: list[_Place] = []
         self._next = 0
@@ -70,7 +73,7 @@ class Sweep:
         if gate is self._sole:
             return self._take_first()
         self._peek_shared(gate)
-        if gate is self._sole or self.is_tail:
+        if gate is self._sole or self._by_rank:
             return self._take_first()
         self._took.add(id(gate))
         return self._runs[id(gate)].popleft()
@@ -80,7 +83,7 @@ class Sweep:
         it is."""
         self.lines += 1
         place = (line.prefix, line.number, line)
-        if self.is_tail:
+        if self._by_rank:
             self._ahead.insert(self._next, place)
             return
         self._note_passed()
@@ -94,7 +97,7 @@ class Sweep:
         behind = bisect_left(new, self._passed)
         self._ahead = _merged(self._waiting(), new[behind:])
         self._behind = _merged(self._behind, new[:behind])
-        self._next, self.is_tail = 0, False
+        self._next, self.is_ranked, self._by_rank = 0, False, False
         self._took.clear()
         self._turn_round()
 
@@ -112,14 +115,17 @@ class Sweep:
 
     def finish_with(self, ranks: Callable[[Sequence[OpenLine]], Sequence[int]]) -> None:
         """From now on take the lines by rank, the highest first, and within one as before; until
-        more lines come."""
+        more lines come. Where all have the same rank nothing changes."""
+        self.is_ranked = True
+        places = [*self._ahead[self._next :], *self._in_runs(self._runs), *self._behind]
+        found = ranks([place[2] for place in places])
+        if len(set(found)) < 2:
+            return
         self._note_passed()
-        self._took.clear()
-        places = self._waiting() + self._behind
-        lines = [place[2] for place in places]
-        order = sorted(zip(ranks(lines), range(len(places)), strict=True), key=_highest_first)
+        self._runs.clear()
+        order = sorted(zip(found, range(len(places)), strict=True), key=_highest_first)
         self._ahead = [places[at] for _, at in order]
-        self._behind, self._next, self.is_tail = [], 0, True
+        self._behind, self._next, self._by_rank = [], 0, True
 
     # ---- where it stands
 
@@ -135,7 +141,7 @@ class Sweep:
 
     def _note_passed(self) -> None:
         """Remember how far the sweep has come. A line that was put back does not turn it back."""
-        if self._next and not self.is_tail:
+        if self._next and not self._by_rank:
             prefix, number, _ = self._ahead[self._next - 1]
             self._passed = max(self._passed, (prefix, number))
 
@@ -149,8 +155,8 @@ class Sweep:
 
     def _peek_shared(self, gate: Gate) -> OpenLine:
         """The same for one of several engines, or for the first that comes."""
-        if self.is_tail or (self._sole is None and not self._runs):
-            self._sole = None if self.is_tail else gate
+        if self._by_rank or (self._sole is None and not self._runs):
+            self._sole = None if self._by_rank else gate
             return self._ahead[self._next][2]
         self._sole = None
         run = self._runs.get(id(gate))
@@ -177,10 +183,16 @@ class Sweep:
         given up, and all of them where no two engines did."""
         waiting = self._ahead[self._next :]
         kept = self._took if len(self._took) > 1 else set()
-        for engine in [each for each in self._runs if each not in kept]:
-            run = self._runs.pop(engine)
-            waiting += [(line.prefix, line.number, line) for line in run]
+        given_up = [engine for engine in self._runs if engine not in kept]
+        waiting += self._in_runs(given_up)
+        for engine in given_up:
+            del self._runs[engine]
         return waiting
+
+    def _in_runs(self, engines: Iterable[_Engine]) -> list[_Place]:
+        """The places of the lines that these engines took for themselves."""
+        runs = (self._runs[engine] for engine in engines)
+        return [(line.prefix, line.number, line) for run in runs for line in run]
 
 
 def _cut(places: Sequence[_Place]) -> int:

@@ -20,6 +20,7 @@ class OpenLine(Struct, eq=False, gc=False):
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
     the shard's bytes. `model` is the name to send to the engine; empty: the body's own.
+    `allowed_tokens` is how long its answer may be; 0: it does not say.
     """
 
     shard: OpenShard
@@ -29,6 +30,7 @@ class OpenLine(Struct, eq=False, gc=False):
     end: int
     model: str
     prefix: bytes = b""
+    allowed_tokens: int = 0
     history: History | None = None
 
     @property

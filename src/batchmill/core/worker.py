@@ -307,6 +307,7 @@ class Worker:
             self._tell_at_once()
         if not leases:
             self._appetite.found_none(low, want)
+            self._pool.finish(lambda model: any(each.serves(model) for each in low))
         return bool(leases) or self._appetite.low() != low
 
     def _want(self, low: frozenset[Link]) -> Want | None:
