@@ -1,7 +1,8 @@
 """The lines of all open shards that wait to be sent, and which one is next.
 
 Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
-the fewest lines in flight, and where these are equal the one whose last turn is longest ago.
+the fewest lines in flight, and where these are equal the one whose last turn is longest ago. A
+turn is one line, or in a large window a few that begin alike.
 Within a job lines go in the order of their prompt prefix, over all its open shards (`sweep.py`).
 """
 
@@ -23,6 +24,11 @@ from batchmill.model import Job, JobId, TenantId
 
 Serves = Callable[[str], bool]
 _model = attrgetter("model")
+
+_TURN = 1 / 16
+"""So large a part of an engine's window may go to one job before another's turn comes."""
+_HEAD = 2
+"""Bytes of a key that are equal where prompts begin alike."""
 
 
 @dataclass(slots=True)
@@ -48,6 +54,16 @@ class Queue:
         return False
 
 
+@dataclass(slots=True)
+class Turn:
+    """Whose line an engine took last, how its prompt began, and how many more like it the engine
+    may take before it asks again whose turn it is."""
+
+    queue: Queue
+    head: bytes
+    left: int
+
+
 class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
@@ -68,6 +84,7 @@ class Pool:
         self._alone: list[OpenLine] = []
         self._order = count(1)
         self._tenant_turns: dict[TenantId, int] = {}
+        self._turns: dict[int, Turn] = {}
         self.in_flight: Counter[JobId] = Counter()
         self.tenant_in_flight: Counter[TenantId] = Counter()
 
@@ -83,6 +100,7 @@ class Pool:
         for model, its in groupby(sorted(lines, key=_model), _model):
             many = list(its)
             self._queue(many[0].shard.job, model).sweep.merge(many)
+        self._turns.clear()
         if lines:
             job = lines[0].shard.job.id
             self.spread.opened(job, [line.prefix for line in lines])
@@ -138,14 +156,32 @@ class Pool:
     def _next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
         if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
-        best = self._best(gate, serves, now)
+        best = self._staying(gate, serves, now) or self._best(gate, serves, now)
         if best is None:
             return None
         best.turn = self._tenant_turns[best.tenant] = next(self._order)
         line = best.sweep.take(gate)
+        if len(self._queues) > 1 and id(gate) not in self._turns:
+            self._turns[id(gate)] = Turn(best, line.prefix[:_HEAD], int(gate.allowed * _TURN) - 1)
         if best.sweep.lines < self.low_lines:
             self._on_low()
         return line
+
+    def _staying(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
+        """The queue whose turn goes on: few lines that begin alike go one after the other, so that
+        an engine's prefix cache need not hold those of all jobs at once."""
+        turn = self._turns.get(id(gate))
+        if turn is None:
+            return None
+        queue = turn.queue
+        if turn.left > 0 and turn.head and serves(queue.route[1]) and queue.is_live(gate):
+            is_selective = gate.asides or gate.limits is not None
+            if not is_selective or gate.admits(queue.route, now):
+                turn.left -= 1
+                if queue.sweep.peek(gate).prefix[:_HEAD] == turn.head:
+                    return queue
+        del self._turns[id(gate)]
+        return None
 
     def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
         """The queue whose turn it is at this engine."""
@@ -153,7 +189,7 @@ class Pool:
         rank: tuple[int, int, int, int, int] | None = None
         many = len(self._queues) > 1
         for queue in self._queues.values():
-            if not queue.is_live(gate) or not serves(queue.route[1]):
+            if not serves(queue.route[1]) or not queue.is_live(gate):
                 continue
             is_selective = gate.asides or gate.limits is not None
             if is_selective and not gate.admits(queue.route, now):
