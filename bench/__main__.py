@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from bench import claims, intake, memory, nginx, prefix, report, throughput, waiting, wrk
+from bench import claims, fairness, intake, memory, nginx, prefix, report, throughput, waiting, wrk
 from bench.processes import Failure
 from bench.scale import FULL, QUICK
 from bench.table import Place, Row, Section
@@ -24,6 +24,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Place], Section]]] = {
     "memory": memory.measure,
     "claims": claims.measure,
     "prefix": prefix.measure,
+    "fairness": fairness.measure,
 }
 LONGEST_SECONDS: Final = 480
 """For one measurement; all of them together take well under 15 minutes on a quiet machine."""

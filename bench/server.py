@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -53,10 +55,23 @@ class Moments:
 
 
 class Server:
-    """A running `batchmill serve`: its processes and its API."""
+    """A running `batchmill serve`: its processes and its API, asked with a tenant's key where it
+    has one."""
 
-    def __init__(self, pid: int, port: int, data: Path) -> None:
+    def __init__(self, pid: int, port: int, data: Path, key: str = "") -> None:
         self.pid, self.port, self.data = pid, port, data
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+
+    def of_tenant(self, name: str) -> Server:
+        """The same server for a tenant of that name, who gets a key; from the first one on it
+        asks everybody for theirs."""
+        command = [sys.executable, "-m", "batchmill", "keys", "create"]
+        command += ["--tenant", name, "--data", str(self.data)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        key = re.search(r"\bbm_\S+", done.stdout)
+        if key is None:
+            raise Failure(f"no key was made: {done.stdout}{done.stderr}")
+        return Server(self.pid, self.port, self.data, key[0])
 
     # ---- its processes
 
@@ -97,9 +112,9 @@ class Server:
         answer = self._call("POST", "/v1/files", _multipart(head, path, tail), headers)
         return str(answer["id"])
 
-    def create(self, file: str) -> str:
+    def create(self, file: str, **wishes: object) -> str:
         """Create a job over an uploaded file; its id."""
-        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": MODEL}
+        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": MODEL, **wishes}
         headers = {"content-type": "application/json"}
         job = self._call("POST", "/v1/batch/jobs", json.dumps(wanted).encode(), headers)
         return str(job["id"])
@@ -128,7 +143,7 @@ class Server:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
-            client.request(method, path, body, headers or {})
+            client.request(method, path, body, self._headers | (headers or {}))
             response = client.getresponse()
             text = response.read()
         if response.status != 200:

@@ -59,11 +59,11 @@ def test_a_damaged_order_is_missing(data: st.DataObject) -> None:
             ShardOrder.decode(damaged)
 
 
-def test_a_thousand_lines_take_about_twenty_bytes_each() -> None:
+def test_a_thousand_lines_take_about_thirty_bytes_each() -> None:
     order = ShardOrder()
     for n in range(1000):
         order.add([b"system", b"user %d" % n], 100)
-    assert len(order.encode()) < 20_100
+    assert len(order.encode()) < 28_100
 
 
 def test_lines_with_equal_beginnings_have_keys_with_equal_beginnings() -> None:

@@ -1,7 +1,7 @@
 """In which order the lines of a shard are best sent, as validation writes it down for workers.
 
 Sorted by their keys, lines with a long common prompt prefix stand together, so that an engine's
-prefix cache hits. A key is eight nested hashes of two bytes: of the prompt up to the first
+prefix cache hits. A key is twelve nested hashes of two bytes: of the prompt up to the first
 boundary, up to the second, and so on; boundaries are the ends of messages and fixed lengths
 within long ones. The hash is the upper half of CRC-32, which tells texts apart that differ in a
 number or two (Adler-32, at half its cost, does not: templates with a customer's number each would
@@ -24,11 +24,12 @@ import msgspec
 from batchmill.errors import BlobMissing
 from batchmill.model import LineError
 
-LEVELS = 8
+LEVELS = 12
 KEY_BYTES = 2 * LEVELS
-CUTS = (128, 512, 2048, 8192)
+CUTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Boundaries within one text, in bytes. A shared beginning shorter than the first is no more than
-a block or two of an engine's cache."""
+a block or two of an engine's cache; a document that follows it in the same text, and is longer,
+has at least one of its own."""
 MAX_EXPECTED = 2**32 - 1
 
 _NO_LEVELS = bytes(KEY_BYTES)
@@ -71,7 +72,7 @@ class ShardOrder:
             start = 0
             if len(text) > CUTS[0]:
                 data = bytes(text)
-                for cut in CUTS if len(data) > CUTS[1] else CUTS[:1]:
+                for cut in CUTS:
                     if at == end or cut >= len(data):
                         break
                     prefix = crc32(data[start:cut], prefix)
@@ -99,7 +100,7 @@ class ShardOrder:
         return len(self._expected)
 
     def prefixes(self) -> list[bytes]:
-        """The key of each line: 16 bytes that sort like its prompt prefix."""
+        """The key of each line: 24 bytes that sort like its prompt prefix."""
         keys = _big_endian(self._keys)
         return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
 
