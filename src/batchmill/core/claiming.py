@@ -29,9 +29,9 @@ class Room:
     are done."""
 
     open_shards: int = 64
-    open_bytes: int = 24 * 1024 * 1024
+    open_bytes: int = 32 * 1024 * 1024
     ahead_shards: int = 16
-    ahead_bytes: int = 16 * 1024 * 1024
+    ahead_bytes: int = 24 * 1024 * 1024
     settling_shards: int = 32
 
 
@@ -94,10 +94,13 @@ def _unsent(shard: OpenShard) -> int:
     return shard.waiting - shard.flights
 
 
-def _at_once(shards: int, size: int, room: Room) -> int:
-    """How many shards of that many bytes on average may be opened ahead at once."""
-    left = (room.ahead_bytes - size) * shards // max(1, size)
-    return max(1, min(SHARDS_AT_ONCE, left, room.ahead_shards - shards))
+def _at_once(shards: int, size: int, most_shards: int, most_bytes: int) -> int:
+    """How many more shards to take at once where so many of so many bytes are held, and at most
+    so many may be."""
+    if not shards:
+        return SHARDS_AT_ONCE
+    left = (most_bytes - size) * shards // max(1, size)
+    return max(1, min(SHARDS_AT_ONCE, left, most_shards - shards))
 
 
 def what_to_claim(
@@ -120,8 +123,13 @@ def what_to_claim(
     to_settle = room.settling_shards - (len(shards) - len(running))
     if not runs and to_settle <= 0:
         return None
+    limit = 1
+    if low:
+        limit = _at_once(len(running), size, room.open_shards, room.open_bytes)
+    elif more_of:
+        limit = _at_once(len(running), size, room.ahead_shards, room.ahead_bytes)
     return Want(
-        limit=SHARDS_AT_ONCE if low else _at_once(len(running), size, room) if more_of else 1,
+        limit=limit,
         serving=serving,
         not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running) - more_of,
         running=runs,
