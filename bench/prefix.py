@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from bench import llamacpp
 from bench.inputs import MODEL
 from bench.processes import Failure, free_port, listens, running, wait_until
 from bench.server import Server, batchmill
@@ -35,7 +36,9 @@ _READING = (
     "two oracles are the same cache filled line by line: *open lines* takes, of the lines that "
     "were open at each moment (the claims as the ledger had them every 10 ms, each dated back to "
     "the look before), one whose template is cached, else one of the template with the most open "
-    "lines; *whole job* sends all lines of a template, then the next."
+    "lines; *whole job* sends all lines of a template, then the next. llama.cpp is real, with the "
+    "demo model; there *file order* is a client that sends the same requests as the file has them, "
+    "as many at once."
 )
 
 
@@ -59,6 +62,7 @@ def measure(place: Place) -> Section:
         found = {number: _hits(place, batch, path, number) for number in (1, 2)}
         rows += _rows(templates, found)
         figures[str(templates)] = {number: asdict(each) for number, each in found.items()}
+    rows += llamacpp.rows(place)
     return Section("Prefix order", _READING, rows, figures)
 
 

@@ -154,27 +154,34 @@ class Server:
 
     def moments(self, job: str) -> Moments:
         """When what happened to the job."""
-        url = f"{(self.data / _LEDGER).absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(url, uri=True, timeout=5)) as ledger:
-            row = ledger.execute(
-                "SELECT state, created_at, started_at, finalizing_at, ended_at"
-                " FROM job WHERE id = ?",
-                (job,),
-            ).fetchone()
-        if row is None:
+        rows = self._rows(
+            "SELECT state, created_at, started_at, finalizing_at, ended_at FROM job WHERE id = ?",
+            job,
+        )
+        if not rows:
             raise Failure(f"the ledger has no job {job}")
-        return Moments(*row)
+        return Moments(*rows[0])
 
     def claimed(self, job: str) -> list[range]:
         """The lines of every shard of the job that has been claimed."""
+        rows = self._rows(
+            "SELECT first_line, lines FROM shard"
+            " WHERE job_id = ? AND kind = 'run' AND state IN ('leased', 'closed')",
+            job,
+        )
+        return [range(first, first + lines) for first, lines in rows]
+
+    def prompt_tokens(self, job: str) -> tuple[int, int]:
+        """How many tokens the job's prompts had, and how many of them were cached."""
+        [(read, cached)] = self._rows(
+            "SELECT input_tokens, cached_tokens FROM job WHERE id = ?", job
+        )
+        return read, cached
+
+    def _rows(self, query: str, job: str) -> list[tuple[Any, ...]]:
         url = f"{(self.data / _LEDGER).absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(url, uri=True, timeout=5)) as ledger:
-            rows = ledger.execute(
-                "SELECT first_line, lines FROM shard"
-                " WHERE job_id = ? AND kind = 'run' AND state IN ('leased', 'closed')",
-                (job,),
-            ).fetchall()
-        return [range(first, first + lines) for first, lines in rows]
+            return ledger.execute(query, (job,)).fetchall()
 
     def leave(self, job: str, state: str, seconds: float) -> None:
         """Wait until the job has left that state of the ledger's."""
