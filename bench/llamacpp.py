@@ -8,19 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from bench.inputs import ENDPOINT, MODEL
-from bench.processes import free_port, listens, running, wait_until
+from bench.processes import free_port, running, wait_until
 from bench.server import batchmill
 from bench.table import Place, Row, at_least
 from bench.templates import Batch, shuffled
 
-LINES: Final = 600
+LINES: Final = 300
 TEMPLATES: Final = 60
 TEMPLATE_BYTES: Final = 1_200
 JOB_SECONDS: Final = 240.0
@@ -108,11 +109,19 @@ def _usage(client: http.client.HTTPConnection, body: bytes) -> tuple[int, int]:
     return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
 
+def _is_ready(port: int) -> bool:
+    """Whether the model is loaded: the port is open before."""
+    with suppress(OSError), closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
+        client.request("GET", "/health")
+        return client.getresponse().status == HTTPStatus.OK
+    return False
+
+
 @contextmanager
 def _engine(home: Path) -> Iterator[str]:
     """The origin of a fresh llama.cpp with the demo model."""
     port = free_port()
     command = [sys.executable, "-m", "batchmill.engines.local", "--port", str(port)]
     with running([*command, "--parallel", str(_PARALLEL)], home / "llamacpp.out"):
-        wait_until(lambda: listens(port), 60, "the start of llama.cpp")
+        wait_until(lambda: _is_ready(port), 60, "the start of llama.cpp", 0.1)
         yield f"http://127.0.0.1:{port}"

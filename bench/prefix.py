@@ -74,7 +74,7 @@ def _rows(templates: int, found: dict[int, Hits]) -> list[Row]:
             f"{what} hits, of the best of the open lines", 100 * one.ours / one.open_lines, 95, " %"
         ),
         Row(f"{what} of the best of the whole job", f"{100 * one.ours / one.whole_job:.1f} %"),
-        Row(f"{what} against file order", f"{one.ours / max(1, one.file_order):.1f} x"),
+        Row(f"{what} file order, of the same", f"{100 * one.file_order / one.whole_job:.1f} %"),
         at_least(f"{what} two engines, of what one hits", 100 * two.ours / one.ours, 95, " %"),
     ]
 
