@@ -161,6 +161,8 @@ class Appetite:
         """The engines for which there may be work that is not claimed."""
         self._may_have_others = True
         """There may be jobs of which nothing is here."""
+        self._may_have_more, self._wants_more = True, False
+        """There may be more shards of jobs that gain from them; the last want asked for some."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -174,12 +176,15 @@ class Appetite:
     def look_again(self) -> None:
         """There may be work for every engine."""
         self._may_have_work, self._may_have_others = frozenset(self._links), True
+        self._may_have_more = True
 
     def found_none(self, low: frozenset[Link], want: Want) -> None:
         """There is no work of the kind that was wanted, until `look_again` says otherwise."""
         if want.running and want.settling:
             self._may_have_work -= low
-            self._may_have_others = self._may_have_others and bool(low)
+            if not low:
+                self._may_have_others = False
+                self._may_have_more = self._may_have_more and not self._wants_more
 
     def low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
@@ -201,10 +206,12 @@ class Appetite:
     def want(self, low: frozenset[Link], *, may_send: bool) -> Want | None:
         """What to claim for the engines that run low, or where none does, for all; None: nothing,
         as far as is known."""
-        if not low and not self._may_have_others:
-            return None
-        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         shards = self._holdings.shards()
+        more_of = frozenset() if low or not self._may_have_more else self._worth_more(shards)
+        if not low and not self._may_have_others and not more_of:
+            return None
+        self._wants_more = bool(more_of)
+        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             shards,
             self._room,
@@ -212,7 +219,7 @@ class Appetite:
             may_send=may_send,
             serving=served.serving(),
             servable=self.catalogue().serving(),
-            more_of=frozenset() if low else self._worth_more(shards),
+            more_of=more_of,
         )
 
     def surplus(self) -> OpenShard | None:
