@@ -26,6 +26,7 @@ from batchmill.core.links import Link
 from batchmill.core.linkset import Links
 from batchmill.core.pool import Pool
 from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
+from batchmill.core.slots import Slot
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
@@ -46,6 +47,7 @@ class Attempt(Struct, eq=False):
     custom_id: bytes = b""
     flight: Flight | None = None
     tokens: float = 0.0
+    slot: Slot | None = None
 
 
 class Dispatcher:
@@ -142,6 +144,8 @@ class Dispatcher:
         shard.flights += 1
         self._out.add(attempt)
         link.gate.sent(route, alone=alone)
+        if link.gate.slots is not None:
+            attempt.slot = link.gate.slots.sent()
         if link.gate.limits is not None:
             attempt.tokens = link.gate.limits.spend(line)
         if not shard.serial:
@@ -201,6 +205,8 @@ class Dispatcher:
         shard.flights -= 1
         self.pool.returned(shard.job)
         attempt.link.gate.returned(attempt.route, alone=attempt.alone)
+        if attempt.slot is not None and attempt.link.gate.slots is not None:
+            attempt.link.gate.slots.returned(attempt.slot)
         if not shard.sends:
             shard.changed()
 

@@ -10,6 +10,7 @@ from math import inf
 
 from batchmill.core.limits import Limits
 from batchmill.core.retry import Scope
+from batchmill.core.slots import Slot, Slots
 from batchmill.model import WaitingReason
 
 ASIDE_SECONDS = 0.5
@@ -51,6 +52,8 @@ class Gate:
     """A line runs alone: nothing else is admitted."""
     closes_at: float = inf
     """From then on it is outside its schedule, until this is set anew."""
+    slots: Slots | None = None
+    """Where each of its slots has a prompt cache of its own."""
 
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
@@ -61,6 +64,11 @@ class Gate:
         if self.alone or self.in_flight + 1 > self.allowed:
             return True
         return self.limits is not None and self.limits.is_full
+
+    @property
+    def taker(self) -> Gate | Slot:
+        """Who takes the next line: what has a prompt cache of its own."""
+        return self if self.slots is None else self.slots.next()
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""

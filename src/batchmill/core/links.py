@@ -13,6 +13,7 @@ from batchmill.clock import Clock
 from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
+from batchmill.core.slots import KINDS, Slots
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.schedules import ALWAYS, is_open, next_change
 
@@ -63,8 +64,9 @@ class Link:
 def link(spec: EngineSpec, transport: Transport) -> Link:
     """A link to an engine that has not been seen yet."""
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
+    slots = Slots() if spec.kind in KINDS else None
     limits = Limits(spec.name, spec.limits) if spec.limits else None
-    return Link(spec, transport, Gate(spec.concurrency, limits), status)
+    return Link(spec, transport, Gate(spec.concurrency, limits, slots=slots), status)
 
 
 async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:

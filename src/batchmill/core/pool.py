@@ -18,7 +18,7 @@ from operator import attrgetter
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lengths import Lengths
 from batchmill.core.spread import Spread
-from batchmill.core.sweep import Sweep
+from batchmill.core.sweep import Sweep, Taker
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import Job, JobId, TenantId
 
@@ -43,14 +43,14 @@ class Queue:
     """When a line of it was taken last; never: 0."""
     sweep: Sweep = field(default_factory=Sweep)
 
-    def is_live(self, gate: Gate) -> bool:
+    def is_live(self, taker: Taker) -> bool:
         """Whether there is a line that may go to this engine; forgets those that stand before it
         and may not go at all."""
         sweep = self.sweep
         while sweep.lines:
-            if sweep.peek(gate).shard.sends:
+            if sweep.peek(taker).shard.sends:
                 return True
-            sweep.take(gate)
+            sweep.take(taker)
         return False
 
 
@@ -160,7 +160,7 @@ class Pool:
         if best is None:
             return None
         best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        line = best.sweep.take(gate)
+        line = best.sweep.take(gate.taker)
         if len(self._queues) > 1 and id(gate) not in self._turns:
             self._turns[id(gate)] = Turn(best, line.prefix[:_HEAD], int(gate.allowed * _TURN) - 1)
         if best.sweep.lines < self.low_lines:
@@ -174,11 +174,11 @@ class Pool:
         if turn is None:
             return None
         queue = turn.queue
-        if turn.left > 0 and turn.head and serves(queue.route[1]) and queue.is_live(gate):
+        if turn.left > 0 and turn.head and serves(queue.route[1]) and queue.is_live(gate.taker):
             is_selective = gate.asides or gate.limits is not None
             if not is_selective or gate.admits(queue.route, now):
                 turn.left -= 1
-                if queue.sweep.peek(gate).prefix[:_HEAD] == turn.head:
+                if queue.sweep.peek(gate.taker).prefix[:_HEAD] == turn.head:
                     return queue
         del self._turns[id(gate)]
         return None
@@ -189,7 +189,7 @@ class Pool:
         rank: tuple[int, int, int, int, int] | None = None
         many = len(self._queues) > 1
         for queue in self._queues.values():
-            if not serves(queue.route[1]) or not queue.is_live(gate):
+            if not serves(queue.route[1]) or not queue.is_live(gate.taker):
                 continue
             is_selective = gate.asides or gate.limits is not None
             if is_selective and not gate.admits(queue.route, now):

@@ -14,18 +14,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from batchmill.core.gate import Gate
+from batchmill.core.slots import Slot
 from batchmill.core.work import OpenLine, OpenShard
 
 RUN_LINES = 64
-"""So many lines at most an engine takes for itself at once, where several share them."""
+"""So many lines at most an engine, or a slot, takes for itself at once, where several do."""
+FEW_LINES = 8
+"""So many it takes even where few are left; who then finds none takes them from others."""
 
 _TAKEN = 1024
 """So many places of lines that were taken are kept before they are cut off."""
 
 _Place = tuple[bytes, int, OpenLine]
 """A line by its prompt prefix, then its number: no two of a job are equal in both."""
-_Engine = int
-"""Which gate it is; one that is gone may have lent its number to another, which does no harm."""
+Taker = Gate | Slot
+"""An engine, or a slot of one that has a prompt cache of its own."""
+_Taker = int
+"""Which of them it is; one that is gone may have lent its number to another, which does no harm."""
 
 
 class Sweep:
@@ -55,28 +60,28 @@ class Sweep:
         self._next = 0
         self._passed: tuple[bytes, int] = (b"", -1)
         """How far this round has come."""
-        self._sole: Gate | None = None
+        self._sole: Taker | None = None
         """The only engine that takes lines here, if so."""
-        self._runs: dict[_Engine, deque[OpenLine]] = {}
-        self._took: set[_Engine] = set()
+        self._runs: dict[_Taker, deque[OpenLine]] = {}
+        self._took: set[_Taker] = set()
         """Which engines took lines since the last shard came."""
 
-    def peek(self, gate: Gate) -> OpenLine:
+    def peek(self, taker: Taker) -> OpenLine:
         """The line that this engine would take; there must be one."""
-        if gate is self._sole:
+        if taker is self._sole:
             return self._ahead[self._next][2]
-        return self._peek_shared(gate)
+        return self._peek_shared(taker)
 
-    def take(self, gate: Gate) -> OpenLine:
+    def take(self, taker: Taker) -> OpenLine:
         """The line that goes to this engine; it is no longer here. There must be one."""
         self.lines -= 1
-        if gate is self._sole:
+        if taker is self._sole:
             return self._take_first()
-        self._peek_shared(gate)
-        if gate is self._sole or self._by_rank:
+        self._peek_shared(taker)
+        if taker is self._sole or self._by_rank:
             return self._take_first()
-        self._took.add(id(gate))
-        return self._runs[id(gate)].popleft()
+        self._took.add(id(taker))
+        return self._runs[id(taker)].popleft()
 
     def add(self, line: OpenLine) -> None:
         """Put back one line that was tried before: it goes soon, and the sweep goes on from where
@@ -153,15 +158,15 @@ class Sweep:
 
     # ---- several engines
 
-    def _peek_shared(self, gate: Gate) -> OpenLine:
+    def _peek_shared(self, taker: Taker) -> OpenLine:
         """The same for one of several engines, or for the first that comes."""
         if self._by_rank or (self._sole is None and not self._runs):
-            self._sole = None if self._by_rank else gate
+            self._sole = None if self._by_rank else taker
             return self._ahead[self._next][2]
         self._sole = None
-        run = self._runs.get(id(gate))
+        run = self._runs.get(id(taker))
         if not run:
-            run = self._runs[id(gate)] = self._new_run()
+            run = self._runs[id(taker)] = self._new_run()
         return run[0]
 
     def _new_run(self) -> deque[OpenLine]:
@@ -169,7 +174,7 @@ class Sweep:
         engine with the most of them keeps."""
         left = len(self._ahead) - self._next
         if left:
-            most = min(RUN_LINES, max(1, left // (2 * (len(self._runs) + 1))))
+            most = min(RUN_LINES, max(FEW_LINES, left // (2 * (len(self._runs) + 1))))
             until = self._next + _cut(self._ahead[self._next : self._next + most + 1])
             run = deque(place[2] for place in self._ahead[self._next : until])
             self._next = until - 1
@@ -189,7 +194,7 @@ class Sweep:
             del self._runs[engine]
         return waiting
 
-    def _in_runs(self, engines: Iterable[_Engine]) -> list[_Place]:
+    def _in_runs(self, engines: Iterable[_Taker]) -> list[_Place]:
         """The places of the lines that these engines took for themselves."""
         runs = (self._runs[engine] for engine in engines)
         return [(line.prefix, line.number, line) for run in runs for line in run]

@@ -7,6 +7,7 @@ from itertools import pairwise
 from batchmill.core.gate import Gate
 from batchmill.core.pool import Pool
 from batchmill.core.retry import History
+from batchmill.core.slots import Slot, Slots
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import (
     Answer,
@@ -216,3 +217,22 @@ def test_an_engine_that_serves_another_model_keeps_no_line_from_the_one_that_ser
         line = pool.next(mine, lambda model: model == "m", 0.0)
         assert line is not None
         assert line.number == n
+
+
+def test_slots_with_a_cache_each_take_the_lines_of_a_prefix_one_after_the_other() -> None:
+    pool, gate = Pool(), Gate(4, slots=Slots())
+    shard = shard_of("a")
+    pool.offer([line_of(shard, number, bytes([number % 20]) * 4) for number in range(100)])
+    running: list[tuple[OpenLine, Slot]] = []
+    slots_of: dict[bytes, set[int]] = {}
+    for n in range(100):
+        assert gate.slots is not None
+        if len(running) == 4:
+            _, slot = running.pop(n % 4)
+            gate.slots.returned(slot)
+        taken = pool.next(gate, lambda _: True, 0.0)
+        assert taken is not None
+        slot = gate.slots.sent()
+        running.append((taken, slot))
+        slots_of.setdefault(taken.prefix, set()).add(id(slot))
+    assert sum(map(len, slots_of.values())) <= 24
