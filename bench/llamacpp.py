@@ -26,6 +26,9 @@ TEMPLATES: Final = 60
 TEMPLATE_BYTES: Final = 1_200
 JOB_SECONDS: Final = 240.0
 _PARALLEL: Final = 4
+_CACHE_MIB: Final = 1
+"""Prompts of a model of 8 billion parameters take some 200 times the memory of the demo model's: of
+those the default of 256 MiB would hold about as many."""
 _ENGINE: Final = (
     '[[engines]]\nname = "local"\nurl = "{origin}/v1"\nkind = "llamacpp"\nconcurrency = {calls}\n'
     '[models]\n"{model}" = "batchmill-demo"\n'
@@ -122,6 +125,7 @@ def _engine(home: Path) -> Iterator[str]:
     """The origin of a fresh llama.cpp with the demo model."""
     port = free_port()
     command = [sys.executable, "-m", "batchmill.engines.local", "--port", str(port)]
-    with running([*command, "--parallel", str(_PARALLEL)], home / "llamacpp.out"):
+    command += ["--parallel", str(_PARALLEL), "--cache-mib", str(_CACHE_MIB)]
+    with running(command, home / "llamacpp.out"):
         wait_until(lambda: _is_ready(port), 60, "the start of llama.cpp", 0.1)
         yield f"http://127.0.0.1:{port}"
