@@ -10,7 +10,7 @@ from math import inf
 
 from batchmill.core.limits import Limits
 from batchmill.core.retry import Scope
-from batchmill.core.slots import Slot, Slots
+from batchmill.core.slots import Slots
 from batchmill.model import WaitingReason
 
 ASIDE_SECONDS = 0.5
@@ -64,11 +64,6 @@ class Gate:
         if self.alone or self.in_flight + 1 > self.allowed:
             return True
         return self.limits is not None and self.limits.is_full
-
-    @property
-    def taker(self) -> Gate | Slot:
-        """Who takes the next line: what has a prompt cache of its own."""
-        return self if self.slots is None else self.slots.next()
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""

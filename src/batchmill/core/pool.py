@@ -43,16 +43,6 @@ class Queue:
     """When a line of it was taken last; never: 0."""
     sweep: Sweep = field(default_factory=Sweep)
 
-    def is_live(self, taker: Taker) -> bool:
-        """Whether there is a line that may go to this engine; forgets those that stand before it
-        and may not go at all."""
-        sweep = self.sweep
-        while sweep.lines:
-            if sweep.peek(taker).shard.sends:
-                return True
-            sweep.take(taker)
-        return False
-
 
 @dataclass(slots=True)
 class Turn:
@@ -156,29 +146,39 @@ class Pool:
     def _next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
         if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
-        best = self._staying(gate, serves, now) or self._best(gate, serves, now)
-        if best is None:
-            return None
-        best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        line = best.sweep.take(gate.taker)
-        if len(self._queues) > 1 and id(gate) not in self._turns:
-            self._turns[id(gate)] = Turn(best, line.prefix[:_HEAD], int(gate.allowed * _TURN) - 1)
-        if best.sweep.lines < self.low_lines:
+        taker = gate if gate.slots is None else gate.slots.next()
+        while True:
+            staying = self._staying(gate, taker, serves, now) if self._turns else None
+            queue = staying or self._best(gate, serves, now)
+            if queue is None:
+                return None
+            line = queue.sweep.take(taker)
+            if line.shard.sends:  # others are no longer to be sent
+                break
+        if len(self._queues) > 1:
+            self._note_turn(queue, gate, line)
+        if queue.sweep.lines < self.low_lines:
             self._on_low()
         return line
 
-    def _staying(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
+    def _note_turn(self, queue: Queue, gate: Gate, line: OpenLine) -> None:
+        queue.turn = self._tenant_turns[queue.tenant] = next(self._order)
+        if id(gate) not in self._turns:
+            left = int(gate.allowed * _TURN) - 1
+            self._turns[id(gate)] = Turn(queue, line.prefix[:_HEAD], left)
+
+    def _staying(self, gate: Gate, taker: Taker, serves: Serves, now: float) -> Queue | None:
         """The queue whose turn goes on: few lines that begin alike go one after the other, so that
         an engine's prefix cache need not hold those of all jobs at once."""
         turn = self._turns.get(id(gate))
         if turn is None:
             return None
         queue = turn.queue
-        if turn.left > 0 and turn.head and serves(queue.route[1]) and queue.is_live(gate.taker):
+        if turn.left > 0 and turn.head and queue.sweep.lines and serves(queue.route[1]):
             is_selective = gate.asides or gate.limits is not None
             if not is_selective or gate.admits(queue.route, now):
                 turn.left -= 1
-                if queue.sweep.peek(gate.taker).prefix[:_HEAD] == turn.head:
+                if queue.sweep.peek(taker).prefix[:_HEAD] == turn.head:
                     return queue
         del self._turns[id(gate)]
         return None
@@ -189,7 +189,7 @@ class Pool:
         rank: tuple[int, int, int, int, int] | None = None
         many = len(self._queues) > 1
         for queue in self._queues.values():
-            if not serves(queue.route[1]) or not queue.is_live(gate.taker):
+            if not queue.sweep.lines or not serves(queue.route[1]):
                 continue
             is_selective = gate.asides or gate.limits is not None
             if is_selective and not gate.admits(queue.route, now):

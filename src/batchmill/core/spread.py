@@ -14,8 +14,10 @@ from batchmill.model import JobId
 
 GAIN = 0.02
 """More shards are opened while they spare so large a share of the lines a prefix of their own."""
-MOST_PREFIXES = 65_536
-"""So many prefixes of a job are remembered; then it begins anew."""
+MOST_PREFIXES = 4096
+"""So many prefixes of a job and level are remembered; then it begins anew."""
+JOBS = 16
+"""Of so many jobs, those that came last."""
 
 _LEVELS = (4, 6, 8)
 """How many bytes of a key are compared: two levels of it and more. Two bytes alone are equal by
@@ -30,7 +32,8 @@ class _Level:
     seen: set[bytes] = field(default_factory=set)
     shared: float = 0.0
 
-    def opened(self, keys: Sequence[bytes], length: int) -> None:
+    def opened(self, keys: Sequence[bytes], length: int) -> bool:
+        """Take note of a shard's keys; whether any two have this prefix in common."""
         prefixes = {key[:length] for key in keys}
         found = len(prefixes & self.seen)
         if not self.seen:  # as far as one shard tells
@@ -39,6 +42,7 @@ class _Level:
         if len(self.seen) > MOST_PREFIXES:
             self.seen.clear()
         self.seen |= prefixes
+        return found > 0 or len(prefixes) < len(keys)
 
 
 class Spread:
@@ -49,10 +53,16 @@ class Spread:
 
     def opened(self, job: JobId, keys: Sequence[bytes]) -> None:
         """A shard was opened whose lines have these keys."""
-        levels = self._jobs.setdefault(job, tuple(_Level() for _ in _LEVELS))
-        if keys:
-            for level, length in zip(levels, _LEVELS, strict=True):
-                level.opened(keys, length)
+        if job not in self._jobs:
+            if len(self._jobs) >= JOBS:
+                del self._jobs[next(iter(self._jobs))]
+            self._jobs[job] = tuple(_Level() for _ in _LEVELS)
+        is_shared = len(keys) > 0
+        for level, length in zip(self._jobs[job], _LEVELS, strict=True):
+            if is_shared:
+                is_shared = level.opened(keys, length)
+            else:  # nor any longer one
+                level.shared = 0.0
 
     def gains(self, job: JobId, lines: int) -> bool:
         """Whether opening more than so many lines spares the engine prefixes."""

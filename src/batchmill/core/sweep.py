@@ -75,13 +75,13 @@ class Sweep:
     def take(self, taker: Taker) -> OpenLine:
         """The line that goes to this engine; it is no longer here. There must be one."""
         self.lines -= 1
-        if taker is self._sole:
-            return self._take_first()
-        self._peek_shared(taker)
-        if taker is self._sole or self._by_rank:
-            return self._take_first()
-        self._took.add(id(taker))
-        return self._runs[id(taker)].popleft()
+        if taker is not self._sole:
+            return self._take_shared(taker)
+        line = self._ahead[self._next][2]
+        self._next += 1
+        if self._next >= _TAKEN or self._next == len(self._ahead):
+            self._cut_off()
+        return line
 
     def add(self, line: OpenLine) -> None:
         """Put back one line that was tried before: it goes soon, and the sweep goes on from where
@@ -134,15 +134,12 @@ class Sweep:
 
     # ---- where it stands
 
-    def _take_first(self) -> OpenLine:
-        line = self._ahead[self._next][2]
-        self._next += 1
-        if self._next >= _TAKEN or self._next == len(self._ahead):
-            self._note_passed()
-            del self._ahead[: self._next]
-            self._next = 0
-            self._turn_round()
-        return line
+    def _cut_off(self) -> None:
+        """Let go of the places of lines that were taken."""
+        self._note_passed()
+        del self._ahead[: self._next]
+        self._next = 0
+        self._turn_round()
 
     def _note_passed(self) -> None:
         """Remember how far the sweep has come. A line that was put back does not turn it back."""
@@ -169,6 +166,15 @@ class Sweep:
             run = self._runs[id(taker)] = self._new_run()
         return run[0]
 
+    def _take_shared(self, taker: Taker) -> OpenLine:
+        line = self._peek_shared(taker)
+        if taker is not self._sole and not self._by_rank:
+            self._took.add(id(taker))
+            return self._runs[id(taker)].popleft()
+        self._next += 1
+        self._cut_off()
+        return line
+
     def _new_run(self) -> deque[OpenLine]:
         """The next lines for an engine that has none; where all have been dealt, half of what the
         engine with the most of them keeps."""
@@ -177,8 +183,8 @@ class Sweep:
             most = min(RUN_LINES, max(FEW_LINES, left // (2 * (len(self._runs) + 1))))
             until = self._next + _cut(self._ahead[self._next : self._next + most + 1])
             run = deque(place[2] for place in self._ahead[self._next : until])
-            self._next = until - 1
-            self._take_first()
+            self._next = until
+            self._cut_off()
             return run
         longest = max(self._runs.values(), key=len)
         return deque(longest.pop() for _ in range((len(longest) + 1) // 2))
