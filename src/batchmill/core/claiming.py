@@ -163,6 +163,8 @@ class Appetite:
         """There may be jobs of which nothing is here."""
         self._may_have_more, self._wants_more = True, False
         """There may be more shards of jobs that gain from them; the last want asked for some."""
+        self._dry: frozenset[JobId] = frozenset()
+        """Jobs here of which there is nothing else to claim."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -176,7 +178,7 @@ class Appetite:
     def look_again(self) -> None:
         """There may be work for every engine."""
         self._may_have_work, self._may_have_others = frozenset(self._links), True
-        self._may_have_more = True
+        self._may_have_more, self._dry = True, frozenset()
 
     def found_none(self, low: frozenset[Link], want: Want) -> None:
         """There is no work of the kind that was wanted, until `look_again` says otherwise."""
@@ -185,6 +187,12 @@ class Appetite:
             if not low:
                 self._may_have_others = False
                 self._may_have_more = self._may_have_more and not self._wants_more
+            self._dry |= {
+                shard.job.id
+                for shard in self._holdings.shards()
+                if shard.job.id not in want.not_jobs
+                and (not low or want.serving is None or shard.job.model in {None, *want.serving})
+            }
 
     def low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
@@ -193,6 +201,21 @@ class Appetite:
         if not up or not run_low(up, self._pool.ready_lines(), self._links.window):
             return frozenset()
         return frozenset(run_low(up, self.waiting_lines(), self._links.window))
+
+    def is_low(self, job: JobId, lines: int) -> bool:
+        """Few lines of the job wait here, of which `lines` are ready, and there may be more. Others
+        may have enough, but it would lose its turns for want of a line. Asked with many a line
+        that is sent, hence the cheap questions first."""
+        window = self._links.window
+        return lines < window and job not in self._dry and self._jobs_waiting()[job] < window
+
+    def _jobs_waiting(self) -> Counter[JobId]:
+        """How many lines of each job wait here, those of shards that are still read included."""
+        waiting = self._pool.lines_by_job()
+        for shard in self._holdings.shards():
+            if not shard.opened:
+                waiting[shard.job.id] += shard.lease.shard.lines
+        return waiting
 
     def waiting_lines(self) -> Counter[str]:
         """How many lines of each model wait here, those of shards that are still read included."""
@@ -207,10 +230,9 @@ class Appetite:
         """What to claim for the engines that run low, or where none does, for all; None: nothing,
         as far as is known."""
         shards = self._holdings.shards()
-        more_of = frozenset() if low or not self._may_have_more else self._worth_more(shards)
+        more_of = frozenset() if low else self._more_of(shards)
         if not low and not self._may_have_others and not more_of:
             return None
-        self._wants_more = bool(more_of)
         served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             shards,
@@ -228,11 +250,18 @@ class Appetite:
         shards = self._holdings.shards()
         return surplus(shards, ready, low_lines, self.workers, work=self.work)
 
-    def _worth_more(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
-        spread = self._pool.spread
+    def _more_of(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
+        """The jobs here of which more shards are wanted: they gain from them, or run low while
+        others do not."""
+        spread, waiting = self._pool.spread, self._jobs_waiting()
         spread.keep({shard.job.id for shard in shards})
-        waiting = self._pool.lines_by_job()
-        for shard in shards:
-            if not shard.opened:
-                waiting[shard.job.id] += shard.lease.shard.lines
-        return worth_more(shards, self._room, spread, waiting, self.workers)
+        low = frozenset(
+            shard.job.id
+            for shard in shards
+            if shard.job.id not in self._dry and waiting[shard.job.id] < self._links.window
+        )
+        if not self._may_have_more:
+            return low
+        gain = worth_more(shards, self._room, spread, waiting, self.workers)
+        self._wants_more = bool(gain)
+        return low | gain

@@ -58,13 +58,14 @@ class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
     `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
-    that is handed out, `on_spread` where a job gains from more open shards.
+    that is handed out (with the job, and how many), `on_spread` where a job gains from more open
+    shards.
     """
 
     def __init__(
         self,
         low_lines: int = 0,
-        on_low: Callable[[], None] = lambda: None,
+        on_low: Callable[[JobId, int], None] = lambda _, __: None,
         on_spread: Callable[[], None] = lambda: None,
     ) -> None:
         self.low_lines, self._on_low, self._on_spread = low_lines, on_low, on_spread
@@ -158,7 +159,7 @@ class Pool:
         if len(self._queues) > 1:
             self._note_turn(queue, gate, line)
         if queue.sweep.lines < self.low_lines:
-            self._on_low()
+            self._on_low(queue.job, queue.sweep.lines)
         return line
 
     def _note_turn(self, queue: Queue, gate: Gate, line: OpenLine) -> None:

@@ -14,6 +14,8 @@ from batchmill.model import JobId
 
 GAIN = 0.02
 """More shards are opened while they spare so large a share of the lines a prefix of their own."""
+FEW = 4
+"""So few prefixes stay in an engine's cache from one shard to the next."""
 MOST_PREFIXES = 4096
 """So many prefixes of a job and level are remembered; then it begins anew."""
 JOBS = 16
@@ -38,7 +40,7 @@ class _Level:
         found = len(prefixes & self.seen)
         if not self.seen:  # as far as one shard tells
             found = min(len(prefixes), len(keys) - len(prefixes))
-        self.shared = found / len(keys)
+        self.shared = found / len(keys) if found > FEW else 0.0
         if len(self.seen) > MOST_PREFIXES:
             self.seen.clear()
         self.seen |= prefixes

@@ -37,7 +37,7 @@ from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
-from batchmill.model import Answer, Kind, Lease, Verdict
+from batchmill.model import Answer, JobId, Kind, Lease, Verdict
 from batchmill.ports import Blobs, Formats, Ledger, Renewal, Want
 
 log = structlog.get_logger()
@@ -315,8 +315,10 @@ class Worker:
             return None
         return self._appetite.want(low, may_send=self._may_send(self._clock.boot()))
 
-    def _when_low(self) -> None:
-        if not self._claim_wake.is_set() and self._appetite.low():
+    def _when_low(self, job: JobId, lines: int) -> None:
+        if self._claim_wake.is_set():
+            return
+        if self._appetite.low() or self._appetite.is_low(job, lines):
             self._claim_wake.set()
 
     async def _run_shard(self, shard: OpenShard) -> None:

@@ -8,11 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from batchmill.core.claiming import Room, surplus, what_to_claim, worth_more
+from batchmill.core.claiming import Appetite, Room, surplus, what_to_claim, worth_more
+from batchmill.core.holdings import Held, Holdings
+from batchmill.core.pool import Pool
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
+from batchmill.fleet import EngineState
 from batchmill.model import JobId
-from tests.unit.core.test_pool import shard_of
+from batchmill.ports import Want
+from tests.unit.core.test_linkset import A, links_of
+from tests.unit.core.test_pool import line_of, shard_of
 
 ROOM = Room(open_shards=8, open_bytes=80_000, ahead_shards=5, ahead_bytes=50_000)
 LINES = 1000
@@ -108,3 +113,49 @@ def test_it_keeps_a_jobs_only_shard_and_one_that_is_nearly_done() -> None:
     for shard in shards:
         shard.flights = 600
     assert surplus(shards, 1900, 512, 2, work=False) is None
+
+
+class Hungry:
+    """A worker's appetite for the shards it holds, of which so many lines wait."""
+
+    def __init__(self, **waiting: int) -> None:
+        self.pool, holdings = Pool(), Holdings()
+        for n, (job, lines) in enumerate(waiting.items()):
+            shard = opened(n, job)
+            holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+            self.pool.offer([line_of(shard, number) for number in range(lines)])
+        links = links_of(A)  # 4 calls at once
+        for each in links:
+            each.status = replace(each.status, state=EngineState.UP, models=("m",))
+        self.appetite = Appetite(links, {}, self.pool, holdings, ROOM)
+
+    def want(self) -> Want | None:
+        return self.appetite.want(self.appetite.low(), may_send=True)
+
+
+def test_a_job_that_runs_low_is_claimed_from_though_others_have_lines_enough() -> None:
+    worker = Hungry(big=900, small=3)
+    assert not worker.appetite.low()
+    assert worker.appetite.is_low(JobId("small"), 3)
+    want = worker.want()
+    assert want is not None
+    assert want.not_jobs == {"big"}
+
+
+def test_a_job_of_which_nothing_is_left_is_asked_for_no_more_until_there_may_be_some() -> None:
+    worker = Hungry(big=900, small=3)
+    want = worker.want()
+    assert want is not None
+    worker.appetite.found_none(frozenset(), want)
+    assert not worker.appetite.is_low(JobId("small"), 3)
+    assert worker.want() is None
+    worker.appetite.look_again()
+    assert worker.appetite.is_low(JobId("small"), 3)
+
+
+def test_a_job_with_lines_enough_is_not_low() -> None:
+    worker = Hungry(big=900, other=8)
+    assert not worker.appetite.is_low(JobId("other"), 8)
+    want = worker.want()
+    assert want is not None
+    assert want.not_jobs == {"big", "other"}
