@@ -55,7 +55,7 @@ def measure(place: Place) -> Section:
         at_most(
             f"{what}, beside {large_lines:,} lines ({seconds:.1f} s)",
             (seconds - DELAY_MS / 1000) / alone,
-            1.2 if "priority" in what else 2.2,
+            1.5 if "priority" in what else 2.2,
             " x",
             2,
         )

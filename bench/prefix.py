@@ -17,7 +17,7 @@ from bench import llamacpp
 from bench.inputs import MODEL
 from bench.processes import Failure, free_port, listens, running, wait_until
 from bench.server import Server, batchmill
-from bench.table import Place, Row, Section, at_least
+from bench.table import Place, Row, Section, at_least, at_most
 from bench.templates import Batch, Opening, best_of_open, cache_blocks, grouped, hits, shuffled
 
 LINES: Final = 10_000
@@ -44,12 +44,13 @@ _READING = (
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Cached tokens of one job in each order."""
+    """Cached tokens of one job in each order, and the most memory that its worker had."""
 
     ours: int
     file_order: int
     open_lines: int
     whole_job: int
+    worker_bytes: int
 
 
 def measure(place: Place) -> Section:
@@ -76,6 +77,7 @@ def _rows(templates: int, found: dict[int, Hits]) -> list[Row]:
         Row(f"{what} of the best of the whole job", f"{100 * one.ours / one.whole_job:.1f} %"),
         Row(f"{what} file order, of the same", f"{100 * one.file_order / one.whole_job:.1f} %"),
         at_least(f"{what} two engines, of what one hits", 100 * two.ours / one.ours, 95, " %"),
+        at_most(f"{what} worker's memory", one.worker_bytes / 1e6, 250, " MB", 0),
     ]
 
 
@@ -92,11 +94,13 @@ def _hits(place: Place, batch: Batch, path: Path, engines: int) -> Hits:
         server.finish(job, JOB_SECONDS)
         openings = watch.stop()
         ours = sum(_cached(sim) for sim in sims)
+        peak = server.peaks()["worker"]
     return Hits(
         ours,
         hits(batch, range(len(batch.chosen)), blocks),
         hits(batch, best_of_open(batch, openings, HELD), blocks),
         hits(batch, grouped(batch), blocks),
+        peak,
     )
 
 
