@@ -27,6 +27,8 @@ _model = attrgetter("model")
 
 _TURN = 1 / 16
 """So large a part of an engine's window may go to one job before another's turn comes."""
+TAIL = 4
+"""The end of a job is so many times the lines that count as few."""
 _HEAD = 2
 """Bytes of a key that are equal where prompts begin alike."""
 
@@ -42,6 +44,8 @@ class Queue:
     turn: int = 0
     """When a line of it was taken last; never: 0."""
     sweep: Sweep = field(default_factory=Sweep)
+    ends_here: bool = False
+    """The job's last lines are here, as far as is known."""
 
 
 @dataclass(slots=True)
@@ -90,7 +94,9 @@ class Pool:
         """The lines of a shard, none of them tried yet, may be sent from now on."""
         for model, its in groupby(sorted(lines, key=_model), _model):
             many = list(its)
-            self._queue(many[0].shard.job, model).sweep.merge(many)
+            queue = self._queue(many[0].shard.job, model)
+            queue.sweep.merge(many)
+            queue.ends_here = many[0].shard.is_last
         self._turns.clear()
         if lines:
             job = lines[0].shard.job.id
@@ -99,12 +105,18 @@ class Pool:
                 self._on_spread()
 
     def finish(self, serves: Serves) -> None:
-        """No shard is left to be claimed of these models: let the last windows of a job's lines go
-        longest first, so that none is left alone at the end."""
+        """No shard is left to be claimed of these models: their jobs come to their end."""
         for queue in self._queues.values():
-            sweep = queue.sweep
-            if 0 < sweep.lines < self.low_lines and not sweep.is_ranked and serves(queue.route[1]):
-                sweep.finish_with(self.lengths.ranks)
+            if serves(queue.route[1]):
+                queue.ends_here = True
+                self._finish(queue)
+
+    def _finish(self, queue: Queue) -> None:
+        """Let the last windows of a job's lines go longest first, so that none is left alone at
+        the end; judged anew whenever half of them are left."""
+        sweep = queue.sweep
+        if 0 < sweep.lines < TAIL * self.low_lines and 2 * sweep.lines <= sweep.ranked_lines:
+            sweep.finish_with(self.lengths.ranks)
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""
@@ -158,6 +170,8 @@ class Pool:
                 break
         if len(self._queues) > 1:
             self._note_turn(queue, gate, line)
+        if queue.ends_here:
+            self._finish(queue)
         if queue.sweep.lines < self.low_lines:
             self._on_low(queue.job, queue.sweep.lines)
         return line

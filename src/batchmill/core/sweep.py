@@ -25,6 +25,8 @@ FEW_LINES = 8
 _TAKEN = 1024
 """So many places of lines that were taken are kept before they are cut off."""
 
+_NEVER = 2**62
+
 _Place = tuple[bytes, int, OpenLine]
 """A line by its prompt prefix, then its number: no two of a job are equal in both."""
 Taker = Gate | Slot
@@ -45,14 +47,14 @@ class Sweep:
         "_runs",
         "_sole",
         "_took",
-        "is_ranked",
         "lines",
+        "ranked_lines",
     )
 
     def __init__(self) -> None:
         self.lines = 0
-        self.is_ranked = False
-        """`finish_with` was called since the last shard came."""
+        self.ranked_lines = _NEVER
+        """How many there were when `finish_with` was called last, since the last shard came."""
         self._by_rank = False
         """The lines go in the order that it gave them."""
         self._ahead: list[_Place] = []
@@ -102,7 +104,7 @@ class Sweep:
         behind = bisect_left(new, self._passed)
         self._ahead = _merged(self._waiting(), new[behind:])
         self._behind = _merged(self._behind, new[:behind])
-        self._next, self.is_ranked, self._by_rank = 0, False, False
+        self._next, self.ranked_lines, self._by_rank = 0, _NEVER, False
         self._took.clear()
         self._turn_round()
 
@@ -121,7 +123,7 @@ class Sweep:
     def finish_with(self, ranks: Callable[[Sequence[OpenLine]], Sequence[int]]) -> None:
         """From now on take the lines by rank, the highest first, and within one as before; until
         more lines come. Where all have the same rank nothing changes."""
-        self.is_ranked = True
+        self.ranked_lines = self.lines
         places = [*self._ahead[self._next :], *self._in_runs(self._runs), *self._behind]
         found = ranks([place[2] for place in places])
         if len(set(found)) < 2:

@@ -79,6 +79,12 @@ class OpenShard:
         self.job = self.lease.job
         self.serial = self.lease.strikes >= 3
 
+    @property
+    def is_last(self) -> bool:
+        """It is its job's last shard: those before it were claimed before it."""
+        shard = self.lease.shard
+        return shard.first_line + shard.lines >= self.job.total
+
     def tell(self, answer: Answer) -> None:
         """Take renew's answer, unless a graver one was given: none is taken back. A shard that
         was paused is released, and claimed anew once its job is resumed."""

@@ -58,6 +58,22 @@ def test_towards_the_end_of_a_job_the_longest_go_first_and_equals_stay_together(
 
 
 def test_a_job_with_many_lines_left_goes_on_by_prefix() -> None:
-    pool = pool_of(*[ESSAY + b"\1", LABEL, b"\1\1\1\1"] * 40)
+    pool = pool_of(*[ESSAY + b"\1", LABEL, b"\1\1\1\1"] * 200)
     pool.finish(lambda _: True)
     assert [number % 3 for _, number in drain(pool, Gate(3))] == [2, 2, 2]
+
+
+def test_a_job_is_known_to_end_by_its_last_shard_and_judged_anew_as_it_goes_on() -> None:
+    pool, gate, shard = Pool(low_lines=10), Gate(1), shard_of("a")  # lines 0 to 99 of 100
+    pool.offer([line(shard, n, LABEL if n % 3 == 2 else ESSAY) for n in range(39)])
+    taken = [pool.next(gate, lambda _: True, 0.0) for _ in range(2)]
+    for one in taken:
+        assert one is not None
+        assert one.prefix == ESSAY
+    for tokens, key in ((10, ESSAY), (1000, LABEL)):
+        for _ in range(3):
+            pool.lengths.learn(line(shard, 0, key), tokens)
+    keys = [each.prefix for each in iter(lambda: pool.next(gate, lambda _: True, 0.0), None)]
+    first = keys.index(LABEL)
+    assert first < 24
+    assert keys[first : first + 13] == [LABEL] * 13
