@@ -12,7 +12,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from bench import claims, fairness, intake, memory, nginx, prefix, report, throughput, waiting, wrk
+from bench import (
+    adaptive,
+    beside,
+    claims,
+    coming,
+    fairness,
+    intake,
+    memory,
+    nginx,
+    polite,
+    prefix,
+    report,
+    takeover,
+    throughput,
+    waiting,
+    workers,
+    wrk,
+)
 from bench.processes import Failure
 from bench.scale import FULL, QUICK
 from bench.table import Place, Row, Section
@@ -25,9 +42,15 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Place], Section]]] = {
     "claims": claims.measure,
     "prefix": prefix.measure,
     "fairness": fairness.measure,
+    "coming": coming.measure,
+    "takeover": takeover.measure,
+    "workers": workers.measure,
+    "adaptive": adaptive.measure,
+    "polite": polite.measure,
+    "beside": beside.measure,
 }
 LONGEST_SECONDS: Final = 480
-"""For one measurement; all of them together take well under 15 minutes on a quiet machine."""
+"""For one measurement; all of them together take about 20 minutes on a quiet machine."""
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from typing import Final
 from bench.engine import slow_engine
 from bench.inputs import write_input
 from bench.processes import wait_until
-from bench.server import TERMINAL, Server, batchmill
+from bench.server import TERMINAL, Server, batchmill_with_engines
 from bench.table import Place, Row, Section, at_most
 
 DELAY_MS: Final = 50
@@ -36,7 +36,7 @@ def measure(place: Place) -> Section:
     large = write_input(place.home / "large.jsonl", large_lines, _LINE_BYTES)
     with slow_engine(place.home, DELAY_MS) as origin:
         engines = _ENGINE.format(url=origin, in_flight=_IN_FLIGHT)
-        with batchmill("", place.home, "fairness", engines=engines) as server:
+        with batchmill_with_engines(engines, place.home, "fairness") as server:
             big, other = server.of_tenant("big"), server.of_tenant("other")
             its_file, other_file = big.upload(small), other.upload(small)
             alone = _seconds(other, other_file)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from bench.inputs import ENDPOINT, MODEL
 from bench.processes import free_port, running, wait_until
-from bench.server import batchmill
+from bench.server import batchmill_with_engines
 from bench.table import Place, Row, at_least
 from bench.templates import Batch, shuffled
 
@@ -73,7 +73,7 @@ def rows(place: Place) -> list[Row]:
 def _through_batchmill(place: Place, batch: Batch, origin: str) -> Run:
     path = batch.write(place.home / "llamacpp.jsonl")
     engines = _ENGINE.format(origin=origin, calls=_PARALLEL, model=MODEL)
-    with batchmill("", place.home, "llamacpp", engines=engines) as server:
+    with batchmill_with_engines(engines, place.home, "llamacpp") as server:
         job = server.create(server.upload(path))
         life = server.finish(job, JOB_SECONDS)
         read, cached = server.prompt_tokens(job)

@@ -16,7 +16,7 @@ from typing import Final
 from bench import llamacpp
 from bench.inputs import MODEL
 from bench.processes import Failure, free_port, listens, running, wait_until
-from bench.server import Server, batchmill
+from bench.server import Server, batchmill_with_engines
 from bench.table import Place, Row, Section, at_least, at_most
 from bench.templates import Batch, Opening, best_of_open, cache_blocks, grouped, hits, shuffled
 
@@ -88,7 +88,7 @@ def _hits(place: Place, batch: Batch, path: Path, engines: int) -> Hits:
     with ExitStack() as stack:
         sims = [stack.enter_context(simulator(place.home, spec)) for _ in range(engines)]
         name = f"prefix-{len(batch.templates)}-{engines}"
-        server = stack.enter_context(batchmill("", place.home, name, engines=_config(sims)))
+        server = stack.enter_context(batchmill_with_engines(_config(sims), place.home, name))
         job = server.create(server.upload(path))
         watch = Openings(server, job, sims)
         server.finish(job, JOB_SECONDS)

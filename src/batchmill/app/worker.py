@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 
@@ -13,16 +14,18 @@ import uvloop
 from batchmill.app.orders import Orders
 from batchmill.app.stopping import flights_seconds
 from batchmill.app.stores import open_blobs, open_ledger
+from batchmill.calls import Transport
 from batchmill.clock import SystemClock
 from batchmill.config import Settings
 from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
+from batchmill.core.linkset import Opener
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
 from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
-from batchmill.fleet import Timing
+from batchmill.fleet import EngineSpec, Timing
 from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
 from batchmill.webhooks.post import Poster
@@ -33,13 +36,17 @@ async def run_worker(orders: Orders, *, sends: bool = True) -> None:
     settings = orders.settings
     clock = SystemClock()
     budget = ByteBudget(settings.memory_budget)
+
+    def opened(spec: EngineSpec) -> Transport:
+        return HttpTransport(spec, clock, budget)
+
     blobs = open_blobs(settings)
     ledger = await open_ledger(settings)
     try:
         worker = Worker(
             orders.worker,
             Stores(ledger, blobs, lambda: open_ledger(settings)),
-            [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
+            [(spec, opened(spec)) for spec in orders.engines],
             settings.models,
             FORMATS,
             LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
@@ -56,13 +63,25 @@ async def run_worker(orders: Orders, *, sends: bool = True) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        if orders.wake_fd is not None:
-            bell = socket.socket(fileno=orders.wake_fd)
+        for fd in orders.wake_fds:
+            bell = socket.socket(fileno=fd)
             bell.setblocking(False)
             loop.add_reader(bell, _rung, bell, worker)
-        await worker.run(stop)
+        later: asyncio.Queue[Orders] = asyncio.Queue()
+        Orders.follow(later.put_nowait)
+        async with asyncio.TaskGroup() as tasks:
+            obeying = tasks.create_task(_obey(later, worker, opened))
+            await worker.run(stop)
+            obeying.cancel()
     finally:
         await ledger.close_connections()
+
+
+async def _obey(later: asyncio.Queue[Orders], worker: Worker, opened: Opener) -> None:
+    """Work for ever with the engines and aliases of the newest orders."""
+    while True:
+        orders = await later.get()
+        await worker.change_engines(orders.engines, orders.settings.models, opened)
 
 
 def _rung(bell: socket.socket, worker: Worker) -> None:
@@ -85,6 +104,14 @@ def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) ->
     )
 
 
+def allow_many_connections() -> None:
+    """As many open files as this process may have at all: a call in flight is one, and 1,024, the
+    usual limit, are fewer than two engines may get."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def collect_seldom() -> None:
     """What lives long was made by now, and a line makes no cycles: look for garbage less often."""
     gc.freeze()
@@ -94,4 +121,5 @@ def collect_seldom() -> None:
 if __name__ == "__main__":
     configure_logs("worker")
     collect_seldom()
+    allow_many_connections()
     uvloop.run(run_worker(Orders.read()))

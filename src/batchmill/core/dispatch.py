@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from batchmill.calls import Answered, Call, Flight, Overloaded, Refused, Reply
+from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
 from batchmill.core.collect import Collector
 from batchmill.core.failing import failure_of
@@ -254,6 +254,9 @@ class Dispatcher:
         gate = link.gate
         if isinstance(reply, Answered):
             gate.answered(route, well=True)
+            if gate.window is not None:
+                now = self._clock.boot()
+                gate.took(now - attempt.sent_at, reply.usage.output_tokens, now)
             outcome = Outcome(
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
@@ -300,6 +303,8 @@ class Dispatcher:
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
     ) -> None:
         """Tell the gate what a reply that is no answer says about the engine."""
+        if isinstance(reply, Broken) and reply.kind == "timeout":
+            gate.timed_out(now)
         match decision:
             case SetAside(scope, reason):
                 gate.set_aside(scope, route, reason, sent_at=sent_at, now=now)
@@ -333,7 +338,7 @@ class Dispatcher:
 
 def _load(link: Link) -> float:
     """How full its window is."""
-    return link.gate.in_flight / link.gate.allowed
+    return link.gate.in_flight / max(1.0, link.gate.allowed)
 
 
 def write_outcome(

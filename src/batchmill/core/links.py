@@ -8,12 +8,14 @@ from math import inf
 
 import structlog
 
-from batchmill.calls import EngineDown, Transport
+from batchmill.calls import EngineDown, Load, Transport
 from batchmill.clock import Clock
 from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
+from batchmill.core.politeness import Manners
 from batchmill.core.slots import KINDS, Slots
+from batchmill.core.window import START, Window
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.schedules import ALWAYS, is_open, next_change
 
@@ -23,6 +25,8 @@ PROBE_SECONDS = 5.0
 PROBE_DOWN_SECONDS = 1.0
 LOOK_SECONDS = 15.0
 """The wall clock may be set: at the latest after so long a schedule is looked at again."""
+LEAST_READY = 64
+"""So many calls a window that is still sought may soon have room for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +37,15 @@ class Link:
     transport: Transport
     gate: Gate
     status: EngineStatus
+    load: Load | None = None
+    """What it said of itself last, while it had calls of ours; None: nothing."""
+
+    @property
+    def window(self) -> int:
+        """How many calls it may soon have at once."""
+        if self.gate.window is None:
+            return self.spec.concurrency
+        return max(min(LEAST_READY, self.spec.concurrency), int(self.gate.allowed))
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
@@ -55,7 +68,16 @@ class Link:
             self.status,
             in_flight=self.gate.in_flight,
             limited=bool(self.gate.overloads) or boot < self.gate.resume_at,
+            window=int(self.gate.allowed),
+            adaptive=self.spec.adaptive,
+            polite=self.spec.polite,
         )
+        if self.load is not None:
+            status = replace(status, running=self.load.running, waiting=self.load.waiting)
+        if self.gate.window is not None:
+            decision = self.gate.window.decision
+            decided_at = now - max(0.0, boot - decision.at) if decision.at else now
+            status = replace(status, decision=decision.why, decided_at=decided_at)
         if aside is not None:
             return replace(status, state=EngineState.DOWN, reason=aside)
         return replace(status, seen_at=now) if self.gate.in_flight else status
@@ -66,7 +88,15 @@ def link(spec: EngineSpec, transport: Transport) -> Link:
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
     slots = Slots() if spec.kind in KINDS else None
     limits = Limits(spec.name, spec.limits) if spec.limits else None
-    return Link(spec, transport, Gate(spec.concurrency, limits, slots=slots), status)
+    gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None, slots=slots)
+    return Link(spec, transport, gate, status)
+
+
+def _window(spec: EngineSpec) -> Window:
+    """A polite one begins with one call, so that it learns how fast the engine is when idle."""
+    if spec.polite:
+        return Window(1, spec.concurrency, Manners())
+    return Window(START, spec.concurrency)
 
 
 async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:

@@ -372,6 +372,7 @@ class Worker:
         if (spare := self._appetite.surplus()) is not None:
             self._appetite.work = True  # one at a time: what the next beat says counts
             spare.tell(Answer(Verdict.PAUSE))
+        self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
-from batchmill.calls import Answered, Call, EngineDown, Flight, Reply
+from batchmill.calls import Answered, Call, EngineDown, Flight, Load, Reply
 
 Script = Callable[[str], Awaitable[Reply]]
 """What becomes of the line with that text."""
@@ -29,6 +29,7 @@ class Engine:
     def __init__(self, script: Script = answers, *, models: tuple[str, ...] = ("m",)) -> None:
         self.script, self.served = script, models
         self.is_down = False
+        self.told_load: Load | None = None
         self.sent: list[str] = []
         self.aborted: list[str] = []
         self.in_flight = 0
@@ -58,6 +59,9 @@ class Engine:
         if self.is_down:
             raise EngineDown("it is away")
         return self.served
+
+    async def load(self) -> Load | None:
+        return self.told_load
 
     async def close(self) -> None:
         """Nothing to let go of."""

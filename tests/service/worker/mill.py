@@ -137,6 +137,7 @@ class Mill:
         self,
         *engines: Engine,
         concurrency: int = 4,
+        adaptive: bool = False,
         name: str = "w",
         group_seconds: float = 0.02,
         schedules: Sequence[Schedule] = (),
@@ -155,7 +156,12 @@ class Mill:
         released: list[int] = []
         specs = [
             EngineSpec(
-                f"e{n}", "http://none", concurrency=concurrency, schedule=schedule, limits=limits
+                f"e{n}",
+                "http://none",
+                concurrency=concurrency,
+                adaptive=adaptive,
+                schedule=schedule,
+                limits=limits,
             )
             for n, (_, schedule) in enumerate(zip_longest(engines, schedules, fillvalue=ALWAYS))
         ]

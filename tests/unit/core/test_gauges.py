@@ -25,6 +25,8 @@ class NoWay:
     async def models(self) -> tuple[str, ...]:
         return ()
 
+    async def load(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
