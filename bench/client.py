@@ -19,7 +19,8 @@ _JSON: Final = {"content-type": "application/json"}
 class Client:
     """Talks to a server on loopback."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str = "") -> None:
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self.port = port
 
     def get(self, path: str) -> Any:
@@ -49,7 +50,7 @@ class Client:
     def pieces(self, file: str) -> Iterator[bytes]:
         """A result file, piece by piece."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
-            client.request("GET", f"/v1/files/{file}/content")
+            client.request("GET", f"/v1/files/{file}/content", headers=self._headers)
             response = client.getresponse()
             while piece := response.read(_PIECE):
                 yield piece
@@ -58,7 +59,7 @@ class Client:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
-            client.request(method, path, body, headers or {})
+            client.request(method, path, body, self._headers | (headers or {}))
             response = client.getresponse()
             text = response.read()
         if response.status != 200:

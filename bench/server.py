@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -53,11 +55,23 @@ class Moments:
 
 
 class Server:
-    """A running `batchmill serve`: its processes and its API."""
+    """A running `batchmill serve`: its processes and its API, asked with a tenant's key where it
+    has one."""
 
-    def __init__(self, pid: int, port: int, data: Path) -> None:
+    def __init__(self, pid: int, port: int, data: Path, key: str = "") -> None:
         self.pid, self.port, self.data = pid, port, data
-        self._client = Client(port)
+        self._client = Client(port, key)
+
+    def of_tenant(self, name: str) -> Server:
+        """The same server for a tenant of that name, who gets a key; from the first one on it
+        asks everybody for theirs."""
+        command = [sys.executable, "-m", "batchmill", "keys", "create"]
+        command += ["--tenant", name, "--data", str(self.data)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        key = re.search(r"\bbm_\S+", done.stdout)
+        if key is None:
+            raise Failure(f"no key was made: {done.stdout}{done.stderr}")
+        return Server(self.pid, self.port, self.data, key[0])
 
     # ---- its processes
 
@@ -89,9 +103,9 @@ class Server:
         """Upload a batch file; its id."""
         return self._client.upload(path)
 
-    def create(self, file: str, model: str = MODEL) -> str:
+    def create(self, file: str, model: str = MODEL, **wishes: object) -> str:
         """Create a job over an uploaded file; its id."""
-        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": model}
+        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": model, **wishes}
         return str(self._client.post("/v1/batch/jobs", wanted)["id"])
 
     def cancel(self, job: str) -> dict[str, Any]:
@@ -115,16 +129,34 @@ class Server:
 
     def moments(self, job: str) -> Moments:
         """When what happened to the job."""
+        rows = self._rows(
+            "SELECT state, created_at, started_at, finalizing_at, ended_at FROM job WHERE id = ?",
+            job,
+        )
+        if not rows:
+            raise Failure(f"the ledger has no job {job}")
+        return Moments(*rows[0])
+
+    def claimed(self, job: str) -> list[range]:
+        """The lines of every shard of the job that has been claimed."""
+        rows = self._rows(
+            "SELECT first_line, lines FROM shard"
+            " WHERE job_id = ? AND kind = 'run' AND state IN ('leased', 'closed')",
+            job,
+        )
+        return [range(first, first + lines) for first, lines in rows]
+
+    def prompt_tokens(self, job: str) -> tuple[int, int]:
+        """How many tokens the job's prompts had, and how many of them were cached."""
+        [(read, cached)] = self._rows(
+            "SELECT input_tokens, cached_tokens FROM job WHERE id = ?", job
+        )
+        return read, cached
+
+    def _rows(self, query: str, job: str) -> list[tuple[Any, ...]]:
         url = f"{(self.data / _LEDGER).absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(url, uri=True, timeout=5)) as ledger:
-            row = ledger.execute(
-                "SELECT state, created_at, started_at, finalizing_at, ended_at"
-                " FROM job WHERE id = ?",
-                (job,),
-            ).fetchone()
-        if row is None:
-            raise Failure(f"the ledger has no job {job}")
-        return Moments(*row)
+            return ledger.execute(query, (job,)).fetchall()
 
     def leave(self, job: str, state: str, seconds: float) -> None:
         """Wait until the job has left that state of the ledger's."""
@@ -147,6 +179,15 @@ def batchmill(
     config = home / f"{name}.toml"
     config.write_text(_CONFIG.format(url=engine, in_flight=in_flight))
     with batchmill_with(config, home, name, *arguments) as server:
+        yield server
+
+
+@contextmanager
+def batchmill_with_engines(engines: str, home: Path, name: str) -> Iterator[Server]:
+    """A fresh server with the engines of that TOML text."""
+    config = home / f"{name}.toml"
+    config.write_text(engines)
+    with batchmill_with(config, home, name) as server:
         yield server
 
 

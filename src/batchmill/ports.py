@@ -73,13 +73,14 @@ class Want:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What one beat learnt: an answer for every lease this owner was told to hold, the
-    ledger's wall time, whether there is work that could be claimed, and its shares of the
-    limits; None where it asked for none."""
+    ledger's wall time, whether there is work that could be claimed, its shares of the limits
+    (None where it asked for none), and how many workers share the work, this one included."""
 
     answers: Mapping[tuple[JobId, Kind, int], Answer]
     now: float
     work: bool
     grants: Grants | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

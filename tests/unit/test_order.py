@@ -44,7 +44,7 @@ def test_an_order_reads_back_equal(lines: list) -> None:
         assert len(again.prefixes()[local]) == KEY_BYTES
         assert again.prefixes()[local] == order.prefixes()[local]
         expected = 0 if isinstance(line, BadLine) or not 0 < line[1] < 2**32 else line[1]
-        assert again.expected_tokens(local) == expected
+        assert again.allowed_tokens()[local] == expected
 
 
 originals = st.builds(Original, st.integers(0, 2**20), st.integers(0, 2**20))
@@ -75,11 +75,11 @@ def test_a_damaged_order_is_missing(data: st.DataObject) -> None:
             ShardOrder.decode(damaged)
 
 
-def test_a_thousand_lines_take_about_twenty_bytes_each() -> None:
+def test_a_thousand_lines_take_about_thirty_bytes_each() -> None:
     order = ShardOrder()
     for n in range(1000):
         order.add([b"system", b"user %d" % n], 100)
-    assert len(order.encode()) < 20_100
+    assert len(order.encode()) < 28_100
 
 
 def test_lines_with_equal_beginnings_have_keys_with_equal_beginnings() -> None:
@@ -150,6 +150,14 @@ def test_shuffled_templates_hit_a_cache_nearly_as_often_as_sorted_prompts(
         cache_hits([system + user for user in order], 300) for order in (chosen, sorted(users))
     )
     assert found >= 0.95 * best
+
+
+def test_templates_that_differ_in_a_number_near_their_beginning_are_told_apart() -> None:
+    rest = b"You answer for this shop alone, politely, in one sentence. " * 20
+    heads = [b"You are agent %04d of customer %03d. %b" % (n, n % 7, rest) for n in range(2000)]
+    keys = {key(head, b"Where is my parcel?") for head in heads}
+    assert len({each[:2] for each in keys}) > 1900
+    assert len({each[:6] for each in keys}) == 2000
 
 
 def test_keys_are_the_same_in_every_process() -> None:

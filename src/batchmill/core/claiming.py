@@ -11,7 +11,9 @@ from batchmill.core.links import Link
 from batchmill.core.linkset import Links
 from batchmill.core.models import Catalogue, is_usable
 from batchmill.core.pool import Pool
+from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
+from batchmill.model import JobId
 from batchmill.ports import Want
 
 SHARDS_AT_ONCE = 4
@@ -22,10 +24,14 @@ LOW_WINDOWS = 2
 @dataclass(frozen=True, slots=True)
 class Room:
     """How many shards a worker may hold: open ones (also by the bytes of their input, one
-    always), and ones it only settles."""
+    always), and ones it only settles. More than it needs to keep its engines busy it opens up to
+    `ahead_*` only, so that there is room for other jobs, and for more of the same before these
+    are done."""
 
     open_shards: int = 64
-    open_bytes: int = 24 * 1024 * 1024
+    open_bytes: int = 32 * 1024 * 1024
+    ahead_shards: int = 16
+    ahead_bytes: int = 24 * 1024 * 1024
     settling_shards: int = 32
 
 
@@ -39,6 +45,64 @@ def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> lis
     ]
 
 
+def worth_more(
+    shards: Sequence[OpenShard],
+    room: Room,
+    spread: Spread,
+    waiting: Mapping[JobId, int],
+    workers: int,
+) -> frozenset[JobId]:
+    """The jobs of which more shards should be open than keep the engines busy: prefixes of the
+    lines that wait here repeat in others. Where several workers share the work none opens more
+    than half of its part of what a job has left."""
+    running = [shard for shard in shards if shard.lease.stop is None]
+    size = sum(shard.lease.shard.length for shard in running)
+    if len(running) >= room.ahead_shards or size >= room.ahead_bytes:
+        return frozenset()
+    held: Counter[JobId] = Counter()
+    left: dict[JobId, int] = {}
+    for shard in running:
+        job = shard.job
+        held[job.id] += shard.lease.shard.lines
+        left[job.id] = min(left.get(job.id, job.left), job.left)
+    return frozenset(
+        job
+        for job, lines in held.items()
+        if spread.gains(job, waiting.get(job, 0))
+        and (workers == 1 or 2 * workers * lines < left[job])
+    )
+
+
+def surplus(
+    shards: Sequence[OpenShard], ready_lines: int, low_lines: int, workers: int, *, work: bool
+) -> OpenShard | None:
+    """A shard to release, for a worker that finds nothing to claim: where several share the work
+    and there is none (`work`), one that has more than it needs soon gives of it. Not a job's only
+    shard here: it would be claimed again at once."""
+    if workers == 1 or work:
+        return None
+    running = [shard for shard in shards if shard.opened and shard.sends and not shard.serial]
+    held = Counter(shard.job.id for shard in running)
+    several = [shard for shard in running if held[shard.job.id] > 1]
+    most = max(several, key=_unsent, default=None)
+    if most is None or not 2 * _unsent(most) > most.lease.shard.lines:
+        return None
+    return most if ready_lines - _unsent(most) >= low_lines else None
+
+
+def _unsent(shard: OpenShard) -> int:
+    return shard.waiting - shard.flights
+
+
+def _at_once(shards: int, size: int, most_shards: int, most_bytes: int) -> int:
+    """How many more shards to take at once where so many of so many bytes are held, and at most
+    so many may be."""
+    if not shards:
+        return SHARDS_AT_ONCE
+    left = (most_bytes - size) * shards // max(1, size)
+    return max(1, min(SHARDS_AT_ONCE, left, most_shards - shards))
+
+
 def what_to_claim(
     shards: Sequence[OpenShard],
     room: Room,
@@ -47,10 +111,11 @@ def what_to_claim(
     may_send: bool,
     serving: frozenset[str] | None,
     servable: frozenset[str] | None = None,
+    more_of: frozenset[JobId] = frozenset(),
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
-    have none of their lines here, so that a small job does not wait for a big one, and shards whose
-    owner died. None: nothing at all."""
+    have none of their lines here, so that a small job does not wait for a big one, those in
+    `more_of`, and shards whose owner died. None: nothing at all."""
     running = [shard for shard in shards if shard.lease.stop is None]
     size = sum(shard.lease.shard.length for shard in running)
     fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
@@ -58,10 +123,15 @@ def what_to_claim(
     to_settle = room.settling_shards - (len(shards) - len(running))
     if not runs and to_settle <= 0:
         return None
+    limit = 1
+    if low:
+        limit = _at_once(len(running), size, room.open_shards, room.open_bytes)
+    elif more_of:
+        limit = _at_once(len(running), size, room.ahead_shards, room.ahead_bytes)
     return Want(
-        limit=SHARDS_AT_ONCE if low else 1,
+        limit=limit,
         serving=serving,
-        not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running),
+        not_jobs=frozenset() if low else frozenset(shard.job.id for shard in running) - more_of,
         running=runs,
         settling=to_settle > 0,
         settle_limit=to_settle,
@@ -83,10 +153,18 @@ class Appetite:
     ) -> None:
         self._links, self._aliases, self._pool, self._holdings = links, aliases, pool, holdings
         self._room = room
+        self.workers = 1
+        """How many share the work, this one included."""
+        self.work = True
+        """There was something to be claimed, by whoever can serve it, at the last beat."""
         self._may_have_work = frozenset(links)
         """The engines for which there may be work that is not claimed."""
         self._may_have_others = True
         """There may be jobs of which nothing is here."""
+        self._may_have_more, self._wants_more = True, False
+        """There may be more shards of jobs that gain from them; the last want asked for some."""
+        self._dry: frozenset[JobId] = frozenset()
+        """Jobs here of which there is nothing else to claim."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -100,12 +178,21 @@ class Appetite:
     def look_again(self) -> None:
         """There may be work for every engine."""
         self._may_have_work, self._may_have_others = frozenset(self._links), True
+        self._may_have_more, self._dry = True, frozenset()
 
     def found_none(self, low: frozenset[Link], want: Want) -> None:
         """There is no work of the kind that was wanted, until `look_again` says otherwise."""
         if want.running and want.settling:
             self._may_have_work -= low
-            self._may_have_others = self._may_have_others and bool(low)
+            if not low:
+                self._may_have_others = False
+                self._may_have_more = self._may_have_more and not self._wants_more
+            self._dry |= {
+                shard.job.id
+                for shard in self._holdings.shards()
+                if shard.job.id not in want.not_jobs
+                and (not low or want.serving is None or shard.job.model in {None, *want.serving})
+            }
 
     def low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
@@ -114,6 +201,21 @@ class Appetite:
         if not up or not run_low(up, self._pool.ready_lines(), self._links.window):
             return frozenset()
         return frozenset(run_low(up, self.waiting_lines(), self._links.window))
+
+    def is_low(self, job: JobId, lines: int) -> bool:
+        """Few lines of the job wait here, of which `lines` are ready, and there may be more. Others
+        may have enough, but it would lose its turns for want of a line. Asked with many a line
+        that is sent, hence the cheap questions first."""
+        window = self._links.window
+        return lines < window and job not in self._dry and self._jobs_waiting()[job] < window
+
+    def _jobs_waiting(self) -> Counter[JobId]:
+        """How many lines of each job wait here, those of shards that are still read included."""
+        waiting = self._pool.lines_by_job()
+        for shard in self._holdings.shards():
+            if not shard.opened:
+                waiting[shard.job.id] += shard.lease.shard.lines
+        return waiting
 
     def waiting_lines(self) -> Counter[str]:
         """How many lines of each model wait here, those of shards that are still read included."""
@@ -127,14 +229,39 @@ class Appetite:
     def want(self, low: frozenset[Link], *, may_send: bool) -> Want | None:
         """What to claim for the engines that run low, or where none does, for all; None: nothing,
         as far as is known."""
-        if not low and not self._may_have_others:
+        shards = self._holdings.shards()
+        more_of = frozenset() if low else self._more_of(shards)
+        if not low and not self._may_have_others and not more_of:
             return None
         served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
-            self._holdings.shards(),
+            shards,
             self._room,
             low=bool(low),
             may_send=may_send,
             serving=served.serving(),
             servable=self.catalogue().serving(),
+            more_of=more_of,
         )
+
+    def surplus(self) -> OpenShard | None:
+        """A shard to release for the sake of other workers, if there is one."""
+        ready, low_lines = self._pool.ready_lines().total(), LOW_WINDOWS * self._links.window
+        shards = self._holdings.shards()
+        return surplus(shards, ready, low_lines, self.workers, work=self.work)
+
+    def _more_of(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
+        """The jobs here of which more shards are wanted: they gain from them, or run low while
+        others do not."""
+        spread, waiting = self._pool.spread, self._jobs_waiting()
+        spread.keep({shard.job.id for shard in shards})
+        low = frozenset(
+            shard.job.id
+            for shard in shards
+            if shard.job.id not in self._dry and waiting[shard.job.id] < self._links.window
+        )
+        if not self._may_have_more:
+            return low
+        gain = worth_more(shards, self._room, spread, waiting, self.workers)
+        self._wants_more = bool(gain)
+        return low | gain

@@ -46,6 +46,7 @@ class Body(Struct, gc=False):
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     tools: Raw = _ABSENT
+    response_format: Raw = _ABSENT
     instructions: Raw = _ABSENT
     prompt: Raw = _ABSENT
     input: Raw = _ABSENT
@@ -60,8 +61,9 @@ class Body(Struct, gc=False):
         texts = self.messages
         if texts is None:
             texts = _pieces(self.prompt or self.input or self.inputs)
-        if self.tools or self.instructions:
-            return [text for text in (self.tools, self.instructions) if text] + texts
+        if self.tools or self.response_format or self.instructions:
+            heads = (self.tools, self.response_format, self.instructions)
+            return [text for text in heads if text] + texts
         return texts
 
 
@@ -334,6 +336,7 @@ def _look(body: dict[str, Raw], model: str | None) -> Body:
         messages=_pieces(body["messages"]) if "messages" in body else None,
         max_tokens=_expected(body),
         tools=body.get("tools", _ABSENT),
+        response_format=body.get("response_format", _ABSENT),
         instructions=body.get("instructions", _ABSENT),
         prompt=body.get("prompt", _ABSENT),
         input=body.get("input", _ABSENT),

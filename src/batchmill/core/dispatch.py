@@ -27,6 +27,7 @@ from batchmill.core.linkset import Links
 from batchmill.core.outcomes import write_outcome
 from batchmill.core.pool import Pool
 from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
+from batchmill.core.slots import Slot
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, Fate, Outcome, Verdict
@@ -47,6 +48,7 @@ class Attempt(Struct, eq=False):
     custom_id: bytes = b""
     flight: Flight | None = None
     tokens: float = 0.0
+    slot: Slot | None = None
 
 
 class Dispatcher:
@@ -125,10 +127,12 @@ class Dispatcher:
         return mine + self._bundles.routes_out(link)
 
     def ring(self) -> None:
-        """Something may be sendable now: fill the engines' windows, a line each in turn."""
+        """Something may be sendable now: fill the engines' windows, the emptiest first."""
         links = list(self.links) if self._tasks is not None else []
         while links:
-            links = [link for link in links if not link.gate.is_full and self._send_next(link)]
+            link = min(links, key=_load)
+            if link.gate.is_full or not self._send_next(link):
+                links.remove(link)
 
     def _send_next(self, link: Link) -> bool:
         """Send the next line that may go to that engine; False where none may."""
@@ -147,6 +151,8 @@ class Dispatcher:
         shard.flights += 1
         self._out.add(attempt)
         link.gate.sent(route, alone=alone)
+        if link.gate.slots is not None:
+            attempt.slot = link.gate.slots.sent()
         if link.gate.limits is not None:
             attempt.tokens = link.gate.limits.spend(line)
         if not shard.serial:
@@ -211,6 +217,8 @@ class Dispatcher:
         shard.flights -= 1
         self.pool.returned(shard.job)
         attempt.link.gate.returned(attempt.route, alone=attempt.alone)
+        if attempt.slot is not None and attempt.link.gate.slots is not None:
+            attempt.link.gate.slots.returned(attempt.slot)
         if not shard.sends:
             shard.changed()
 
@@ -265,6 +273,8 @@ class Dispatcher:
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
             self.finish(line, attempt.custom_id, outcome, held_bytes=reply.held_bytes)
+            if reply.usage.output_tokens:
+                self.pool.lengths.learn(line, reply.usage.output_tokens)
             return
         decision = decide(
             reply,
@@ -336,3 +346,8 @@ class Dispatcher:
         )
         if shard.serial:
             self._collector.hurry()
+
+
+def _load(link: Link) -> float:
+    """How full its window is."""
+    return link.gate.in_flight / max(1.0, link.gate.allowed)

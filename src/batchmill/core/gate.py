@@ -11,6 +11,7 @@ from math import inf
 from batchmill.calls import Load
 from batchmill.core.limits import Limits
 from batchmill.core.retry import Scope
+from batchmill.core.slots import Slots
 from batchmill.core.window import Window
 from batchmill.model import WaitingReason
 
@@ -54,6 +55,8 @@ class Gate:
     """A line runs alone: nothing else is admitted."""
     closes_at: float = inf
     """From then on it is outside its schedule, until this is set anew."""
+    slots: Slots | None = None
+    """Where each of its slots has a prompt cache of its own."""
 
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)

@@ -14,6 +14,7 @@ from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
 from batchmill.core.politeness import Manners
+from batchmill.core.slots import KINDS, Slots
 from batchmill.core.trust import Trust
 from batchmill.core.window import START, Window
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
@@ -88,8 +89,9 @@ class Link:
 def link(spec: EngineSpec, transport: Transport) -> Link:
     """A link to an engine that has not been seen yet."""
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
+    slots = Slots() if spec.kind in KINDS else None
     limits = Limits(spec.name, spec.limits) if spec.limits else None
-    gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None)
+    gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None, slots=slots)
     return Link(spec, transport, gate, status)
 
 

@@ -1,33 +1,36 @@
 """The lines of all open shards that wait to be sent, and which one is next.
 
 Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
-the fewest lines in flight, and where these are equal the one whose last turn is longest ago.
-Within a job lines go in the order of their prompt prefix, over all its open shards, so that an
-engine's prefix cache hits.
+the fewest lines in flight, and where these are equal the one whose last turn is longest ago. A
+turn is one line, or in a large window a few that begin alike.
+Within a job lines go in the order of their prompt prefix, over all its open shards (`sweep.py`).
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, groupby
 from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
+from batchmill.core.lengths import Lengths
+from batchmill.core.spread import Spread
+from batchmill.core.sweep import Sweep, Taker
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import Job, JobId, TenantId
 
 Serves = Callable[[str], bool]
 _model = attrgetter("model")
 
-
-_Place = tuple[bytes, int, OpenLine]
-"""A line by its prompt prefix, then its number: no two of a job are equal in both."""
-_TAKEN = 1024
-"""So many places of lines that were taken are kept before they are cut off."""
+_TURN = 1 / 16
+"""So large a part of an engine's window may go to one job before another's turn comes."""
+TAIL = 4
+"""The end of a job is so many times the lines that count as few."""
+_HEAD = 2
+"""Bytes of a key that are equal where prompts begin alike."""
 
 
 @dataclass(slots=True)
@@ -40,67 +43,43 @@ class Queue:
     route: Route
     turn: int = 0
     """When a line of it was taken last; never: 0."""
-    lines: int = 0
-    _places: list[_Place] = field(default_factory=list)
-    _next: int = 0
+    sweep: Sweep = field(default_factory=Sweep)
+    ends_here: bool = False
+    """The job's last lines are here, as far as is known."""
 
-    def is_live(self) -> bool:
-        """Whether there is a line that may go; forgets those that may not and stand before it."""
-        while self.lines:
-            if self._places[self._next][2].shard.sends:
-                return True
-            self.take()
-        return False
 
-    def add(self, line: OpenLine) -> None:
-        """Put one line in its place."""
-        insort(self._places, (line.prefix, line.number, line), lo=self._next)
-        self.lines += 1
+@dataclass(slots=True)
+class Turn:
+    """Whose line an engine took last, how its prompt began, and how many more like it the engine
+    may take before it asks again whose turn it is."""
 
-    def merge(self, lines: Iterable[OpenLine]) -> None:
-        """Put many lines in their places."""
-        del self._places[: self._next]
-        self._next = 0
-        self._places += [(line.prefix, line.number, line) for line in lines]
-        self._places.sort()
-        self.lines = len(self._places)
-
-    def take(self) -> OpenLine:
-        """The line to be sent next; it is no longer here."""
-        line = self._places[self._next][2]
-        self._next += 1
-        self.lines -= 1
-        if self._next >= _TAKEN:
-            del self._places[: self._next]
-            self._next = 0
-        return line
-
-    @property
-    def first(self) -> OpenLine:
-        """The line to be sent next, where there is one."""
-        return self._places[self._next][2]
-
-    def drop(self, shard: OpenShard) -> None:
-        """Forget every line of a shard."""
-        left = self._places[self._next :]
-        self._places = [place for place in left if place[2].shard is not shard]
-        self._next, self.lines = 0, len(self._places)
+    queue: Queue
+    head: bytes
+    left: int
 
 
 class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
     `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
-    that is handed out.
+    that is handed out (with the job, and how many), `on_spread` where a job gains from more open
+    shards.
     """
 
-    def __init__(self, low_lines: int = 0, on_low: Callable[[], None] = lambda: None) -> None:
-        self.low_lines, self._on_low = low_lines, on_low
+    def __init__(
+        self,
+        low_lines: int = 0,
+        on_low: Callable[[JobId, int], None] = lambda _, __: None,
+        on_spread: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.low_lines, self._on_low, self._on_spread = low_lines, on_low, on_spread
+        self.spread, self.lengths = Spread(), Lengths()
         self._queues: dict[tuple[JobId, str], Queue] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
         self._order = count(1)
         self._tenant_turns: dict[TenantId, int] = {}
+        self._turns: dict[int, Turn] = {}
         self.in_flight: Counter[JobId] = Counter()
         self.tenant_in_flight: Counter[TenantId] = Counter()
 
@@ -109,13 +88,35 @@ class Pool:
         if line.history is not None and line.history.must_run_alone:
             self._alone.append(line)
         else:
-            self._queue(line.shard.job, line.model).add(line)
+            self._queue(line.shard.job, line.model).sweep.add(line)
 
     def offer(self, lines: Sequence[OpenLine]) -> None:
         """The lines of a shard, none of them tried yet, may be sent from now on."""
         for model, its in groupby(sorted(lines, key=_model), _model):
             many = list(its)
-            self._queue(many[0].shard.job, model).merge(many)
+            queue = self._queue(many[0].shard.job, model)
+            queue.sweep.merge(many)
+            queue.ends_here = many[0].shard.is_last
+        self._turns.clear()
+        if lines:
+            job = lines[0].shard.job.id
+            self.spread.opened(job, [line.prefix for line in lines])
+            if self.spread.gains(job, self.lines_by_job()[job]):
+                self._on_spread()
+
+    def finish(self, serves: Serves) -> None:
+        """No shard is left to be claimed of these models: their jobs come to their end."""
+        for queue in self._queues.values():
+            if serves(queue.route[1]):
+                queue.ends_here = True
+                self._finish(queue)
+
+    def _finish(self, queue: Queue) -> None:
+        """Let the last windows of a job's lines go longest first, so that none is left alone at
+        the end; judged anew whenever half of them are left."""
+        sweep = queue.sweep
+        if 0 < sweep.lines < TAIL * self.low_lines and 2 * sweep.lines <= sweep.ranked_lines:
+            sweep.finish_with(self.lengths.ranks)
 
     def delay(self, line: OpenLine, until: float) -> None:
         """The line may be sent from that moment on; it holds no slot while it waits."""
@@ -146,18 +147,27 @@ class Pool:
             self.tenant_in_flight[job.tenant] += 1
         return line
 
-    def take_more(self, line: OpenLine, most: int, fits: Callable[[OpenLine], bool]) -> None:
+    def take_more(
+        self, gate: Gate, line: OpenLine, most: int, fits: Callable[[OpenLine], bool]
+    ) -> None:
         """Take up to so many lines that go out with this one, which was taken before: those that
-        follow it in its queue, as long as each `fits`."""
+        the engine would take next of its job, as long as each `fits`."""
         job = line.shard.job
         queue = self._queues.get((job.id, line.model))
-        while queue is not None and most and queue.is_live() and fits(queue.first):
-            queue.take()
-            most -= 1
-            self.in_flight[job.id] += 1
-            self.tenant_in_flight[job.tenant] += 1
-        if queue is not None and queue.lines < self.low_lines:
-            self._on_low()
+        if queue is None:
+            return
+        taker, sweep = _taker(gate), queue.sweep
+        while most and sweep.lines:
+            following = sweep.peek(taker)
+            if following.shard.sends:
+                if not fits(following):
+                    break
+                most -= 1
+                self.in_flight[job.id] += 1
+                self.tenant_in_flight[job.tenant] += 1
+            sweep.take(taker)
+        if sweep.lines < self.low_lines:
+            self._on_low(job.id, sweep.lines)
 
     def returned(self, job: Job) -> None:
         """A line of the job is in flight no longer."""
@@ -171,14 +181,44 @@ class Pool:
     def _next(self, gate: Gate, serves: Serves, now: float) -> OpenLine | None:
         if self._alone and (place := self._turn_alone(gate, serves, now)) is not None:
             return self._alone.pop(place) if gate.in_flight == 0 else None
-        best = self._best(gate, serves, now)
-        if best is None:
-            return None
-        best.turn = self._tenant_turns[best.tenant] = next(self._order)
-        line = best.take()
-        if best.lines < self.low_lines:
-            self._on_low()
+        taker = _taker(gate)
+        while True:
+            staying = self._staying(gate, taker, serves, now) if self._turns else None
+            queue = staying or self._best(gate, serves, now)
+            if queue is None:
+                return None
+            line = queue.sweep.take(taker)
+            if line.shard.sends:  # others are no longer to be sent
+                break
+        if len(self._queues) > 1:
+            self._note_turn(queue, gate, line)
+        if queue.ends_here:
+            self._finish(queue)
+        if queue.sweep.lines < self.low_lines:
+            self._on_low(queue.job, queue.sweep.lines)
         return line
+
+    def _note_turn(self, queue: Queue, gate: Gate, line: OpenLine) -> None:
+        queue.turn = self._tenant_turns[queue.tenant] = next(self._order)
+        if id(gate) not in self._turns:
+            left = int(gate.allowed * _TURN) - 1
+            self._turns[id(gate)] = Turn(queue, line.prefix[:_HEAD], left)
+
+    def _staying(self, gate: Gate, taker: Taker, serves: Serves, now: float) -> Queue | None:
+        """The queue whose turn goes on: few lines that begin alike go one after the other, so that
+        an engine's prefix cache need not hold those of all jobs at once."""
+        turn = self._turns.get(id(gate))
+        if turn is None:
+            return None
+        queue = turn.queue
+        if turn.left > 0 and turn.head and queue.sweep.lines and serves(queue.route[1]):
+            is_selective = gate.asides or gate.limits is not None
+            if not is_selective or gate.admits(queue.route, now):
+                turn.left -= 1
+                if queue.sweep.peek(taker).prefix[:_HEAD] == turn.head:
+                    return queue
+        del self._turns[id(gate)]
+        return None
 
     def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
         """The queue whose turn it is at this engine."""
@@ -186,7 +226,7 @@ class Pool:
         rank: tuple[int, int, int, int, int] | None = None
         many = len(self._queues) > 1
         for queue in self._queues.values():
-            if not queue.is_live() or not serves(queue.route[1]):
+            if not queue.sweep.lines or not serves(queue.route[1]):
                 continue
             is_selective = gate.asides or gate.limits is not None
             if is_selective and not gate.admits(queue.route, now):
@@ -208,8 +248,8 @@ class Pool:
         """Drop every waiting line of a shard that sends no more."""
         for key, queue in list(self._queues.items()):
             if queue.job == shard.job.id:
-                queue.drop(shard)
-                if not queue.lines:
+                queue.sweep.drop(shard)
+                if not queue.sweep.lines:
                     del self._queues[key]
         tenants = {queue.tenant for queue in self._queues.values()}
         self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
@@ -221,13 +261,20 @@ class Pool:
         """How many lines of each model wait to be sent, the delayed ones left out."""
         ready = Counter(line.model for line in self._alone)
         for queue in self._queues.values():
-            ready[queue.route[1]] += queue.lines
+            ready[queue.route[1]] += queue.sweep.lines
+        return ready
+
+    def lines_by_job(self) -> Counter[JobId]:
+        """How many lines of each job wait to be sent, the delayed ones left out."""
+        ready = Counter(line.shard.job.id for line in self._alone)
+        for queue in self._queues.values():
+            ready[queue.job] += queue.sweep.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
         for queue in self._queues.values():
-            if queue.job == job and queue.lines:
+            if queue.job == job and queue.sweep.lines:
                 yield queue.route
         for line in self._alone:
             if line.shard.job.id == job:
@@ -261,3 +308,8 @@ class Pool:
             route = (job.endpoint, model)
             queue = self._queues[key] = Queue(job.id, job.tenant, job.priority, route)
         return queue
+
+
+def _taker(gate: Gate) -> Taker:
+    """Who takes the next line: the engine, or a slot of it."""
+    return gate if gate.slots is None else gate.slots.next()

@@ -195,6 +195,7 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
     served = _served(shard, catalogue)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
+    allowed = order.allowed_tokens() if order else [0] * shard.lease.shard.lines
     return [
         OpenLine(
             shard,
@@ -204,6 +205,7 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
             span.end,
             served(span),
             prefixes[span.local],
+            allowed[span.local],
         )
         for span in spans(shard.data, shard.lease.shard)
         if not shard.settled[span.local]

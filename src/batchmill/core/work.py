@@ -20,6 +20,7 @@ class OpenLine(Struct, eq=False, gc=False):
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
     the shard's bytes. `model` is the name to send to the engine; empty: the body's own.
+    `allowed_tokens` is how long its answer may be; 0: it does not say.
     """
 
     shard: OpenShard
@@ -29,6 +30,7 @@ class OpenLine(Struct, eq=False, gc=False):
     end: int
     model: str
     prefix: bytes = b""
+    allowed_tokens: int = 0
     history: History | None = None
 
     @property
@@ -78,6 +80,12 @@ class OpenShard:
     def __post_init__(self) -> None:
         self.job = self.lease.job
         self.serial = self.lease.strikes >= 3
+
+    @property
+    def is_last(self) -> bool:
+        """It is its job's last shard: those before it were claimed before it."""
+        shard = self.lease.shard
+        return shard.first_line + shard.lines >= self.job.total
 
     def tell(self, answer: Answer) -> None:
         """Take renew's answer, unless a graver one was given: none is taken back. A shard that

@@ -38,7 +38,7 @@ from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineSpec, Timing
-from batchmill.model import Answer, Kind, Lease, Verdict
+from batchmill.model import Answer, JobId, Kind, Lease, Verdict
 from batchmill.ports import Blobs, Formats, Ledger, Renewal, Want
 
 log = structlog.get_logger()
@@ -93,22 +93,21 @@ class Worker:
         post: Post | None = None,
     ) -> None:
         self._name, self._stores, self._clock = name, stores, clock
-        self._rules = rules or WorkerRules()
+        self._rules = rules = rules or WorkerRules()
         self._links = Links(engines)
-        self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low)
+        self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low, self._look_for_lines)
         self._holdings, self._rates = Holdings(), Rates()
         self._shares = Shares(self._links)
         at_hand = (self._links, aliases, self._pool, self._holdings)
-        self._appetite = Appetite(*at_hand, self._rules.room)
+        self._appetite = Appetite(*at_hand, rules.room)
         ledger, blobs = stores.ledger, stores.blobs
-        self._storeroom = Storeroom(
-            blobs, self._rules.low_disk_bytes, probe_name(name), self._storage_changed
-        )
+        probe, low_bytes = probe_name(name), rules.low_disk_bytes
+        self._storeroom = Storeroom(blobs, low_bytes, probe, self._storage_changed)
         self._collector = Collector(
             ledger,
             blobs,
             clock,
-            self._rules.group,
+            rules.group,
             released=released,
             storage=self._storeroom.said,
             counted=self._rates.count,
@@ -116,11 +115,10 @@ class Worker:
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
         copying = (self._dispatcher, self._collector, formats)
-        patience_seconds = self._rules.patience_seconds
-        copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience_seconds)
+        copier = Copier(ledger, blobs, *copying, self._holdings, clock, rules.patience_seconds)
         to_run = (ledger, blobs, *copying, clock, copier, self._storeroom.said)
         self._bench = Bench(*to_run, is_ending=lambda: self._stopping)
-        chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
+        chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all, self._storeroom.said)
             for kinds in CHORES
@@ -248,6 +246,7 @@ class Worker:
         latest = self._heart is None or self._heart.is_latest(until)
         if renewal.grants is not None and latest:  # what a busy loop hears late is out of date
             self._shares.hear(renewal.grants, until, self._clock.boot())
+        self._appetite.workers, self._appetite.work = renewal.workers, renewal.work
         self._dispatcher.ring()
         if renewal.work:
             self._look()
@@ -312,6 +311,7 @@ class Worker:
             self._tell_at_once()
         if not leases:
             self._appetite.found_none(low, want)
+            self._pool.finish(lambda model: any(each.serves(model) for each in low))
         return bool(leases) or self._appetite.low() != low
 
     def _want(self, low: frozenset[Link]) -> Want | None:
@@ -319,8 +319,10 @@ class Worker:
             return None
         return self._appetite.want(low, may_send=self._may_send(self._clock.boot()))
 
-    def _when_low(self) -> None:
-        if not self._claim_wake.is_set() and self._appetite.low():
+    def _when_low(self, job: JobId, lines: int) -> None:
+        if self._claim_wake.is_set():
+            return
+        if self._appetite.low() or self._appetite.is_low(job, lines):
             self._claim_wake.set()
 
     async def _run_shard(self, shard: OpenShard) -> None:
@@ -367,12 +369,15 @@ class Worker:
 
     def _take_stock(self) -> None:
         """Compose what the next beat says, and let go of what only engines that are closed for
-        now could answer."""
+        now could answer, and of what other workers lack."""
         shards = self._holdings.shards()
         for shard in out_of_hours(
             shards, self._pool, self._links, self._appetite.catalogue().serving()
         ):
             shard.tell(Answer(Verdict.PAUSE))
+        if (spare := self._appetite.surplus()) is not None:
+            self._appetite.work = True  # one at a time: what the next beat says counts
+            spare.tell(Answer(Verdict.PAUSE))
         self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open

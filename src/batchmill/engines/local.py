@@ -14,7 +14,7 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ DEMO_CONTEXT = 1_024
 CONTEXT = 4_096
 """Tokens for prompt and answer of one call; one without `max_tokens` may fill it."""
 PARALLEL = 4
-_CACHE_MIB = 256
+CACHE_MIB = 256
+"""Of prompts that no slot holds any more."""
 _MAGIC = b"GGUF"
 _ERRORS_ONLY = 0
 
@@ -41,6 +42,7 @@ class Plan:
     threads: int
     parallel: int = PARALLEL
     port: int = 0
+    cache_mib: int = CACHE_MIB
 
 
 class CannotServe(Exception):
@@ -83,7 +85,7 @@ def serve(plan: Plan) -> Any:
     params.n_parallel = plan.parallel
     params.n_ctx = plan.context * plan.parallel
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = plan.threads
-    params.cache_ram_mib = _CACHE_MIB
+    params.cache_ram_mib = plan.cache_mib
     params.endpoint_metrics = True
     params.verbosity = _ERRORS_ONLY
     try:
@@ -103,12 +105,14 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=PARALLEL, help="calls at once")
     parser.add_argument("--context", type=int, help="tokens of one call")
     parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
+    parser.add_argument("--cache-mib", type=int, default=CACHE_MIB, help="prompts kept in memory")
+    arguments = vars(parser.parse_args())
+    cache_mib = arguments.pop("cache_mib")
     cpus = len(os.sched_getaffinity(0))
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        server = serve(plan_for(**vars(arguments), cpus=cpus))
+        server = serve(replace(plan_for(**arguments, cpus=cpus), cache_mib=cache_mib))
     except CannotServe as error:
         sys.exit(f"local: {error}")
     print(f"ready {server.listening_address}/v1", flush=True)  # noqa: T201 - it is waited for

@@ -95,6 +95,14 @@ def workers(tx: Transaction) -> tuple[Worker, ...]:
     return tuple(to_worker(row, alive=_lives(row, tx)) for row in rows)
 
 
+def at_work(tx: Transaction) -> int:
+    """How many workers that live send lines, and were not asked to end."""
+    oldest = tx.at.tick - tx.rules.timing.lease_seconds
+    live = sa.select(worker).where(worker.c.beat_boot == tx.at.boot, worker.c.beat_tick > oldest)
+    beats = [to_worker(row, alive=True).beat for row in tx.all(live)]
+    return sum(beat.sends and not beat.draining for beat in beats)
+
+
 def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
     """Of each engine what the worker that beat last has seen, by name: of the living ones, and of
     those that may come back. While none lives, all of a day."""

@@ -15,7 +15,7 @@ from batchmill.errors import LeaseLost
 from batchmill.fleet import Beat
 from batchmill.ledger import grants
 from batchmill.ledger.endings import expire
-from batchmill.ledger.fleet import record_beat
+from batchmill.ledger.fleet import at_work, record_beat
 from batchmill.ledger.rows import Row, Values
 from batchmill.ledger.schema import IS_CHORE, IS_LEASED, IS_OPEN, IS_RUN, job, shard
 from batchmill.ledger.store import Moment, Transaction
@@ -204,7 +204,8 @@ def renew(tx: Transaction, owner: Owner, held: Sequence[Lease], beat: Beat) -> R
     tx.each(_RENEW, [fence_of(lease) | clock for lease in present])
     answers = {lease.key: _answer(lease, row) for lease, row in mine.items()}
     work = _has_work(tx, owner)
-    return Renewal(answers, tx.at.wall, work, grants.renew(tx, owner, beat.asks))
+    shares = grants.renew(tx, owner, beat.asks)
+    return Renewal(answers, tx.at.wall, work, shares, max(1, at_work(tx)))
 
 
 def _has_work(tx: Transaction, owner: Owner) -> bool:

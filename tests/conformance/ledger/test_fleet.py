@@ -47,6 +47,16 @@ async def test_a_worker_is_alive_while_it_beats_within_the_lease_time(world: Wor
     assert (await world.ledger.workers())[0].alive
 
 
+async def test_a_beat_tells_how_many_workers_share_the_work(world: World) -> None:
+    mine, other, keeper = [
+        await world.ledger.register(name, "1", "host", 42) for name in ("a", "b", "keeper")
+    ]
+    await world.ledger.renew(keeper, [], Beat(sends=False))
+    assert (await world.ledger.renew(mine, [], Beat())).workers == 2
+    await world.ledger.renew(other, [], Beat(draining=True))
+    assert (await world.ledger.renew(mine, [], Beat())).workers == 1
+
+
 @only_sqlite
 async def test_a_worker_lives_by_the_clock_of_its_machine(world: World) -> None:
     owner = await world.ledger.register("w", "1", "host", 42)

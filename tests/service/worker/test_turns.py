@@ -143,3 +143,18 @@ async def test_a_worker_without_room_waits_for_some_instead_of_asking_again(
     assert running.ledger.begun["claim_shards"] - before <= 3
     held.let_go()
     assert (await calm_mill.ended(job)).succeeded == 40
+
+
+async def test_a_worker_that_comes_late_is_given_of_what_another_holds(tmp_path: Path) -> None:
+    async with milling(tmp_path, shard_lines=8) as mill:
+        held = Held()
+        first, second = Engine(held), Engine()
+        await mill.start(first, concurrency=1)
+        job = await mill.job(32)
+        await first.has(1)
+        await mill.until(lambda: is_open(mill, job.id))
+        await mill.start(second, concurrency=1, name="late")
+        await second.got(8)
+        held.let_go()
+        assert (await mill.ended(job)).succeeded == 32
+        assert len(first.sent) + len(second.sent) == 32

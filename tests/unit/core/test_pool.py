@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from batchmill.core.gate import Gate
 from batchmill.core.pool import Pool
 from batchmill.core.retry import History
+from batchmill.core.slots import Slot, Slots
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import (
     Answer,
@@ -179,3 +182,57 @@ def one_at_a_time(pool: Pool, gate: Gate) -> list[str]:
         pool.returned(line.shard.job)
         taken.append(str(line.shard.job.id))
     return taken
+
+
+def test_jobs_take_turns_of_lines_that_begin_alike_where_a_window_has_room_for_it() -> None:
+    pool, gate = Pool(), Gate(160)
+    for n in range(8):
+        shard = shard_of(f"job-{n}", tenant=f"tenant-{n}")
+        pool.offer([line_of(shard, number, bytes([n + 1] * 16)) for number in range(50)])
+    taken = [job for job, _ in drain(pool, gate)]
+    assert sum(a != b for a, b in pairwise(taken)) < 20
+    assert {taken.count(job) for job in set(taken)} == {20}
+
+
+def test_a_turn_ends_with_its_lines_and_gives_way_to_a_shard_of_higher_priority() -> None:
+    pool, gate = Pool(), Gate(160)
+    low, other = shard_of("low"), shard_of("other")
+    pool.offer([line_of(low, number, b"\1" * 16) for number in range(20)])
+    pool.offer([line_of(other, number, b"\2" * 16) for number in range(20)])
+    taken = [pool.next(gate, lambda _: True, 0.0) for _ in range(3)]
+    high = shard_of("high", priority=5)
+    pool.offer([line_of(high, 0, b"\3" * 16)])
+    taken += [pool.next(gate, lambda _: True, 0.0) for _ in range(40)]
+    jobs = [line.shard.job.id for line in taken if line is not None]
+    assert jobs[3] == "high"
+    assert len(jobs) == 41
+
+
+def test_an_engine_that_serves_another_model_keeps_no_line_from_the_one_that_serves_it() -> None:
+    pool, mine, other = Pool(), Gate(9), Gate(9)
+    shard = shard_of("a")
+    pool.offer([line_of(shard, number, bytes([number])) for number in range(6)])
+    for n in range(6):
+        assert pool.next(other, lambda model: model == "other", 0.0) is None
+        line = pool.next(mine, lambda model: model == "m", 0.0)
+        assert line is not None
+        assert line.number == n
+
+
+def test_slots_with_a_cache_each_take_the_lines_of_a_prefix_one_after_the_other() -> None:
+    pool, gate = Pool(), Gate(4, slots=Slots())
+    shard = shard_of("a")
+    pool.offer([line_of(shard, number, bytes([number % 20]) * 4) for number in range(100)])
+    running: list[tuple[OpenLine, Slot]] = []
+    slots_of: dict[bytes, set[int]] = {}
+    for n in range(100):
+        assert gate.slots is not None
+        if len(running) == 4:
+            _, slot = running.pop(n % 4)
+            gate.slots.returned(slot)
+        taken = pool.next(gate, lambda _: True, 0.0)
+        assert taken is not None
+        slot = gate.slots.sent()
+        running.append((taken, slot))
+        slots_of.setdefault(taken.prefix, set()).add(id(slot))
+    assert sum(map(len, slots_of.values())) <= 24

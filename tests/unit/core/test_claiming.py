@@ -1,0 +1,161 @@
+"""What a worker claims beyond what keeps its engines busy, and what it gives back
+(core/claiming.py)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from batchmill.core.claiming import Appetite, Room, surplus, what_to_claim, worth_more
+from batchmill.core.holdings import Held, Holdings
+from batchmill.core.pool import Pool
+from batchmill.core.spread import Spread
+from batchmill.core.work import OpenShard
+from batchmill.fleet import EngineState
+from batchmill.model import JobId
+from batchmill.ports import Want
+from tests.unit.core.test_linkset import A, links_of
+from tests.unit.core.test_pool import line_of, shard_of
+
+ROOM = Room(open_shards=8, open_bytes=80_000, ahead_shards=5, ahead_bytes=50_000)
+LINES = 1000
+
+
+def opened(n: int, job: str = "a", *, left: int = 100_000, size: int = 1000) -> OpenShard:
+    """A shard that is open, none of its lines sent."""
+    lease = shard_of(job, n=n).lease
+    where = replace(lease.shard, lines=LINES, length=size)
+    shard = OpenShard(replace(lease, job=replace(lease.job, total=left), shard=where))
+    shard.opened, shard.waiting = True, LINES
+    return shard
+
+
+def spread_over(*jobs: str) -> Spread:
+    """Of these jobs 300 templates stand in every shard."""
+    chance, spread = random.Random(1), Spread()
+    for job in jobs:
+        for _ in range(2):
+            keys = [chance.randrange(300).to_bytes(8) for _ in range(LINES)]
+            spread.opened(JobId(job), keys)
+    return spread
+
+
+def more(shards: list[OpenShard], workers: int = 1, room: Room = ROOM) -> frozenset[str]:
+    waiting = {JobId("a"): sum(shard.waiting for shard in shards)}
+    return worth_more(shards, room, spread_over("a"), waiting, workers)
+
+
+def test_more_shards_are_opened_of_jobs_whose_prefixes_stand_in_many() -> None:
+    assert more([opened(0), opened(1)]) == {"a"}
+    assert more([opened(0, "b")]) == frozenset()
+
+
+def test_shards_are_opened_ahead_up_to_a_number_and_to_bytes_of_input() -> None:
+    assert more([opened(n) for n in range(4)])
+    assert not more([opened(n) for n in range(5)])
+    assert not more([opened(0, size=50_000)])
+
+
+def test_workers_that_share_a_job_open_half_of_their_part_ahead() -> None:
+    shards = [opened(n, left=12_500) for n in range(3)]
+    assert more(shards, workers=2)
+    assert not more(shards, workers=3)
+
+
+def want(shards: list[OpenShard], more_of: frozenset[JobId] = frozenset(), *, low: bool = False):
+    return what_to_claim(
+        shards, ROOM, low=low, may_send=True, serving=None, servable=None, more_of=more_of
+    )
+
+
+def test_a_job_of_which_more_is_wanted_is_claimed_from_beside_new_ones() -> None:
+    asked = want([opened(0), opened(1, "b")], frozenset({JobId("a")}))
+    assert asked is not None
+    assert asked.not_jobs == {"b"}
+    assert asked.limit == 3
+
+
+def test_no_more_is_claimed_ahead_at_once_than_has_room() -> None:
+    asked = want([opened(0, size=20_000)], frozenset({JobId("a")}))
+    assert asked is not None
+    assert asked.limit == 1
+
+
+def test_what_is_open_ahead_leaves_room_for_other_jobs_and_for_more_lines() -> None:
+    shards = [opened(n, size=10_000) for n in range(5)]
+    assert not more(shards)
+    for low in (False, True):
+        asked = want(shards, low=low)
+        assert asked is not None
+        assert asked.running
+
+
+def test_a_worker_gives_a_shard_back_where_another_finds_nothing_to_claim() -> None:
+    shards = [opened(0), opened(1)]
+    shards[0].waiting = 900
+    assert surplus(shards, 1900, 512, 2, work=False) is shards[1]
+
+
+@pytest.mark.parametrize(
+    ("ready", "workers", "work"), [(1900, 1, False), (1900, 2, True), (1400, 2, False)]
+)
+def test_it_keeps_what_nobody_lacks_and_what_it_needs_itself(
+    ready: int, workers: int, work: bool
+) -> None:
+    assert surplus([opened(0), opened(1)], ready, 512, workers, work=work) is None
+
+
+def test_it_keeps_a_jobs_only_shard_and_one_that_is_nearly_done() -> None:
+    assert surplus([opened(0), opened(0, "b")], 1900, 512, 2, work=False) is None
+    shards = [opened(0), opened(1)]
+    for shard in shards:
+        shard.flights = 600
+    assert surplus(shards, 1900, 512, 2, work=False) is None
+
+
+class Hungry:
+    """A worker's appetite for the shards it holds, of which so many lines wait."""
+
+    def __init__(self, **waiting: int) -> None:
+        self.pool, holdings = Pool(), Holdings()
+        for n, (job, lines) in enumerate(waiting.items()):
+            shard = opened(n, job)
+            holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+            self.pool.offer([line_of(shard, number) for number in range(lines)])
+        links = links_of(A)  # 4 calls at once
+        for each in links:
+            each.status = replace(each.status, state=EngineState.UP, models=("m",))
+        self.appetite = Appetite(links, {}, self.pool, holdings, ROOM)
+
+    def want(self) -> Want | None:
+        return self.appetite.want(self.appetite.low(), may_send=True)
+
+
+def test_a_job_that_runs_low_is_claimed_from_though_others_have_lines_enough() -> None:
+    worker = Hungry(big=900, small=3)
+    assert not worker.appetite.low()
+    assert worker.appetite.is_low(JobId("small"), 3)
+    want = worker.want()
+    assert want is not None
+    assert want.not_jobs == {"big"}
+
+
+def test_a_job_of_which_nothing_is_left_is_asked_for_no_more_until_there_may_be_some() -> None:
+    worker = Hungry(big=900, small=3)
+    want = worker.want()
+    assert want is not None
+    worker.appetite.found_none(frozenset(), want)
+    assert not worker.appetite.is_low(JobId("small"), 3)
+    assert worker.want() is None
+    worker.appetite.look_again()
+    assert worker.appetite.is_low(JobId("small"), 3)
+
+
+def test_a_job_with_lines_enough_is_not_low() -> None:
+    worker = Hungry(big=900, other=8)
+    assert not worker.appetite.is_low(JobId("other"), 8)
+    want = worker.want()
+    assert want is not None
+    assert want.not_jobs == {"big", "other"}
