@@ -128,16 +128,13 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
 ) -> None:
     (tmp_path / "slow.jsonl").write_bytes(SLOW)
     job = command("submit", "slow.jsonl", "-m", "sim", "-d").out.strip()
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "batchmill", "watch", job],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert watching.stderr is not None
-    assert "0/1" in watching.stderr.readline()
-    watching.send_signal(signal.SIGINT)
-    said = watching.stderr.read()
-    assert watching.wait(20) == 130
+    program = [sys.executable, "-m", "batchmill", "watch", job]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stderr is not None
+        assert "0/1" in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+    assert watching.returncode == 130
     assert f"batchmill watch {job}" in said
     assert served.job(job)["status"] in {"QUEUED", "RUNNING"}
     assert command("pause", "slow.jsonl").objects[0]["paused"] is True
