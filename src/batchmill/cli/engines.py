@@ -60,7 +60,7 @@ def columns() -> list[Column[Engine]]:
         Column("engine", lambda each: str(each.get("name", ""))),
         Column("state", lambda each: str(each.get("state", ""))),
         Column("in flight", lambda each: _number(each.get("in_flight")), right=True, rank=1),
-        Column("limit", _limit, right=True, rank=2),
+        Column("at most", lambda each: _number(each.get("window")), right=True, rank=2),
         Column("kind", lambda each: str(each.get("kind") or ""), rank=4),
         Column(
             "models",
@@ -68,12 +68,15 @@ def columns() -> list[Column[Engine]]:
             rank=3,
             flexible=True,
         ),
-        Column("why", lambda each: str(each.get("reason") or ""), rank=5, flexible=True),
+        Column("why", _why, rank=5, flexible=True),
     ]
 
 
-def _limit(engine: Engine) -> str:
-    return _number(engine.get("concurrency", engine.get("limit")))
+def _why(engine: Engine) -> str:
+    """Why it is not up, else why it is given as much at once as it is."""
+    decision = engine.get("decision")
+    decided = decision.get("why") if isinstance(decision, dict) else None
+    return str(engine.get("reason") or decided or "")
 
 
 def _number(value: object) -> str:
