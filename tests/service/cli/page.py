@@ -203,6 +203,7 @@ def normal(text: str) -> str:
     text = re.sub(r'"status": "(QUEUED|RUNNING)"', '"status": "OPEN"', text)
     text = re.sub(r"\d[\d.,]*( ?(ms|s|m|h|d|B|kB|MB|GB|k|M))?\b", "#", text)
     text = re.sub(r"(# )+", "# ", text)
+    text = re.sub(r"(?m)^(sim +\w+|engine +state) .*", r"\1", text)  # its window is learnt
     text = re.sub(r'"host": "[^"]*"', '"host": "H"', text)
     text = re.sub(r"(?m)^(serve) +\S+", r"\1 H", text)
     return re.sub(r"[ \t─━╸╺]+", " ", text)
