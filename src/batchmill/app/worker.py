@@ -7,13 +7,14 @@ import contextlib
 import gc
 import signal
 import socket
+from collections.abc import Callable
 
 import uvloop
 
 from batchmill.app.orders import Orders
 from batchmill.app.stopping import flights_seconds
 from batchmill.app.stores import open_blobs, open_ledger
-from batchmill.clock import SystemClock
+from batchmill.clock import Clock, SystemClock
 from batchmill.config import Settings
 from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
@@ -23,6 +24,7 @@ from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import Timing
+from batchmill.ports import Blobs, Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
 from batchmill.webhooks.post import Poster
@@ -31,28 +33,9 @@ from batchmill.webhooks.post import Poster
 async def run_worker(orders: Orders, *, sends: bool = True) -> None:
     """Work until SIGTERM, then drain. One that `sends` nothing only keeps house."""
     settings = orders.settings
-    clock = SystemClock()
-    budget = ByteBudget(settings.memory_budget)
-    blobs = open_blobs(settings)
     ledger = await open_ledger(settings)
     try:
-        worker = Worker(
-            orders.worker,
-            Stores(ledger, blobs, lambda: open_ledger(settings)),
-            [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
-            settings.models,
-            FORMATS,
-            LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
-            clock,
-            rules_of(settings, blobs.group_seconds, sends=sends),
-            released=budget.release,
-            post=Poster(
-                Guard(settings.webhook_allow_hosts, SystemResolver()),
-                orders.webhook_secrets,
-                event_body,
-                clock,
-            ),
-        )
+        worker = make_worker(orders, ledger, open_blobs(settings), SystemClock(), sends=sends)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -65,6 +48,38 @@ async def run_worker(orders: Orders, *, sends: bool = True) -> None:
         await ledger.close_connections()
 
 
+def make_worker(
+    orders: Orders,
+    ledger: Ledger,
+    blobs: Blobs,
+    clock: Clock,
+    *,
+    sends: bool = True,
+    only_model: str | None = None,
+    can_serve: Callable[[str], bool] = lambda _: True,
+) -> Worker:
+    """A worker over these stores, which the caller closes. Lines go to `only_model`, whatever
+    they name, where there is one; else validation refuses those of which `can_serve` says no."""
+    settings, budget = orders.settings, ByteBudget(orders.settings.memory_budget)
+    return Worker(
+        orders.worker,
+        Stores(ledger, blobs, lambda: open_ledger(settings)),
+        [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
+        settings.models,
+        FORMATS,
+        LineRules(can_serve, settings.max_line_size, settings.max_job_lines),
+        clock,
+        rules_of(settings, blobs.group_seconds, sends=sends, only_model=only_model),
+        released=budget.release,
+        post=Poster(
+            Guard(settings.webhook_allow_hosts, SystemResolver()),
+            orders.webhook_secrets,
+            event_body,
+            clock,
+        ),
+    )
+
+
 def _rung(bell: socket.socket, worker: Worker) -> None:
     """Take every ring that has piled up, and look for work once."""
     with contextlib.suppress(BlockingIOError):
@@ -73,7 +88,13 @@ def _rung(bell: socket.socket, worker: Worker) -> None:
     worker.wake()
 
 
-def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) -> WorkerRules:
+def rules_of(
+    settings: Settings,
+    group_seconds: float,
+    *,
+    sends: bool = True,
+    only_model: str | None = None,
+) -> WorkerRules:
     """The settings that concern a worker, and how long its blob store lets outcomes gather."""
     return WorkerRules(
         group=GroupRules(seconds=group_seconds),
@@ -82,6 +103,7 @@ def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) ->
         low_disk_bytes=settings.low_disk,
         upload_retention_seconds=settings.keep_uploads.total_seconds(),
         sends=sends,
+        only_model=only_model,
     )
 
 

@@ -28,6 +28,7 @@ from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links, Opener
+from batchmill.core.models import Catalogue
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
 from batchmill.core.shard import Bench, give_back, run_shard
@@ -62,6 +63,8 @@ class WorkerRules:
     upload_retention_seconds: float = 30 * 86_400.0
     sends: bool = True
     """False for one without engines that keeps house beside an API process: its beat says so."""
+    only_model: str | None = None
+    """What every line is sent to, whatever it names; None: what it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Worker:
         )
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
-        self._bench = Bench(ledger, blobs, self._dispatcher, self._collector, formats, clock)
+        at_work = (ledger, blobs, self._dispatcher, self._collector, formats, clock)
+        self._bench = Bench(*at_work, only_model=self._rules.only_model)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all) for kinds in CHORES
@@ -153,6 +157,10 @@ class Worker:
             await self._stores.ledger.leave(self._owner)
         except LedgerUnavailable as error:
             log.warning("leave_failed", error=str(error))
+
+    def catalogue(self) -> Catalogue:
+        """What its engines serve, as they were last seen."""
+        return self._appetite.catalogue()
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
