@@ -84,7 +84,9 @@ class ProgressBar:
 
 
 def counts(standing: Standing) -> str:
-    """`120/1,000 12%`."""
+    """`120/1,000 12%`; nothing while nobody knows how many there are."""
+    if not standing.total:
+        return ""
     share = words.percent(standing.done, standing.total)
     return f"{standing.done:,}/{standing.total:,} {share}".rstrip()
 

@@ -21,6 +21,8 @@ _OVER_SECONDS: Final = 10.0
 _ERRORS_SHOWN: Final = 5
 _MESSAGE_CHARACTERS: Final = 160
 _NO_ENGINE: Final = (WaitingReason.ENGINE_DOWN, WaitingReason.MODEL_NOT_SERVED)
+_SAY_NOTHING: Final = (WaitingReason.QUEUED_BEHIND_JOBS, WaitingReason.NO_WORKER)
+"""There is one job and one worker here: between two beats it may look like this."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Sights:
             self.bar.show(Standing("taking the input in", 0, waiting=_engines_down(engines)), now)
             return
         reason = progress.waiting_reason
-        waiting = words.reason(reason)
+        waiting = None if reason in _SAY_NOTHING else words.reason(reason)
         if reason in _NO_ENGINE:
             waiting = _engines_down(engines) or waiting
         standing = Standing(

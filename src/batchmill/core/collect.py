@@ -83,9 +83,11 @@ class Collector:
         released: Callable[[int], None],
         storage: StorageSaid,
         counted: Callable[[JobId, int], None],
+        written: Callable[[], None],
     ) -> None:
         self._ledger, self._blobs, self._clock, self._rules = ledger, blobs, clock, rules
         self._released, self._storage, self._counted = released, storage, counted
+        self._written = written
         self._group: Group = {}
         self._group_bytes = 0
         self._seconds = min(rules.first_seconds, rules.seconds)
@@ -93,6 +95,8 @@ class Collector:
         self._due = asyncio.Event()
         self.is_held_up = False
         """A group could not be made durable and is tried again."""
+        self.held_lines = 0
+        """Outcomes that are not durable yet."""
 
     def add(
         self,
@@ -116,6 +120,7 @@ class Collector:
             mine.usages.append(usage)
         mine.held_bytes += held_bytes
         shard.uncommitted += 1
+        self.held_lines += 1
         self._group_bytes += len(line)
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
@@ -134,6 +139,7 @@ class Collector:
             await self._dirty.wait()
             await self._fill()
             await self._write(self._taken())
+            self._written()
 
     def _hold_up(self) -> None:
         self.is_held_up = True
@@ -185,6 +191,7 @@ class Collector:
         self.is_held_up = False
         for shard, mine in group.items():
             shard.uncommitted -= len(mine.lines)
+            self.held_lines -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -113,6 +114,7 @@ class Worker:
             released=released,
             storage=self._storeroom.said,
             counted=self._rates.count,
+            written=self._group_written,
         )
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
@@ -126,6 +128,7 @@ class Worker:
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
         self._stopping, self._since = False, clock.wall()
+        self._most_held: float = inf
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -161,6 +164,11 @@ class Worker:
     def catalogue(self) -> Catalogue:
         """What its engines serve, as they were last seen."""
         return self._appetite.catalogue()
+
+    def hold_at_most(self, lines: int) -> None:
+        """Send nothing new while so many outcomes are not durable yet: with what is in flight,
+        these are what a kill costs."""
+        self._most_held = lines
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -239,7 +247,14 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
+        if self._collector.held_lines >= self._most_held:
+            self._collector.hurry()
+            return False
         return self._storeroom.is_open and not self._stopping
+
+    def _group_written(self) -> None:
+        if self._most_held is not inf:
+            self._dispatcher.ring()
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:

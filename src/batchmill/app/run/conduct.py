@@ -150,7 +150,6 @@ class Run:
             Limits(job_lines=mill.settings.max_job_lines),
             self._order(file, origin, self._asked(manner, mill)),
         )
-        mill.wake()
         return job
 
     def _asked(self, manner: Manner, mill: Mill) -> Manner:
@@ -194,6 +193,7 @@ class Run:
 
     async def _ran(self, job: Job, mill: Mill) -> Job:
         """The job once it has ended or the run was stopped."""
+        mill.begin(job)
         while True:
             job, progress = await mill.look(job.id)
             self.watch.looked(job, progress, mill.engines)
