@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from batchmill.model import OnInvalid
+from batchmill.tables.policies import Missing, OnBadAnswer
+from batchmill.tables.rows import Format
 
 Input = Annotated[
     str, typer.Option("-i", "--input", "--input-file", help="The lines: a file, URL, or - (stdin).")
@@ -38,6 +40,30 @@ State = Annotated[
     Path | None, typer.Option(help="Where what is done is kept meanwhile (OUTPUT.batchmill).")
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")]
+Prompt = Annotated[
+    str | None, typer.Option(help="For a table: what to ask of each row, with {{column}} in it.")
+]
+System = Annotated[str | None, typer.Option(help="For a table: what stands before it; or @file.")]
+Schema = Annotated[
+    str | None, typer.Option(help="For a table: JSON Schema (a file) that answers should follow.")
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="For a table: such as temperature=0."),
+]
+MissingValue = Annotated[
+    Missing | None, typer.Option("--missing", help="For a table: what no value is (empty).")
+]
+BadAnswer = Annotated[
+    OnBadAnswer | None,
+    typer.Option(help="For a table: keep bad answers, ask again, or make them errors (keep)."),
+]
+From = Annotated[
+    Format | None, typer.Option("--from", help="For a table: its format (what its name says).")
+]
+To = Annotated[
+    Format | None, typer.Option("--to", help="For a table: format of the results (by their name).")
+]
 Restart = Annotated[bool, typer.Option("--restart", help="Throw away what is done; begin anew.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that exist.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the state directory once done.")]
@@ -59,6 +85,14 @@ def run(
     on_invalid: Invalid = OnInvalid.FAIL,
     state: State = None,
     config: Config = None,
+    prompt: Prompt = None,
+    system: System = None,
+    schema: Schema = None,
+    param: Params = None,
+    missing: MissingValue = None,
+    on_bad_answer: BadAnswer = None,
+    from_: From = None,
+    to: To = None,
     *,
     restart: Restart = False,
     force: Force = False,
@@ -67,23 +101,15 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a batch file without a server. The same command goes on where it was stopped."""
+    """Run a batch file or a table without a server. The same command goes on where it stopped."""
     from batchmill.app.run.wanted import Wanted  # noqa: PLC0415 - other commands start faster
     from batchmill.cli.running import begin, carried_out  # noqa: PLC0415
+    from batchmill.cli.tableflags import TableFlags, table_of  # noqa: PLC0415
 
+    flags = TableFlags(prompt, system, schema, param or (), missing, on_bad_answer, from_, to)
+    table = table_of(flags, input, output, errors)
     settings = begin(engine, config, concurrency, verbose=verbose)
-    wanted = Wanted(
-        input=input,
-        output=output,
-        settings=settings,
-        errors=errors,
-        state=state,
-        model=model,
-        endpoint=endpoint,
-        on_invalid=on_invalid,
-        restart=restart,
-        force=force,
-        keep=keep,
-        accept_changes=accept_changes,
-    )
+    changes = (restart, force, keep, accept_changes)
+    of_lines = (errors, state, model, endpoint, on_invalid)
+    wanted = Wanted(input, output, settings, *of_lines, *changes, table)
     raise typer.Exit(carried_out(wanted, quiet=quiet))

@@ -100,4 +100,4 @@ def exit_code(ended: Ended) -> int:
         return INTERRUPTED
     if ended.handed is None or ended.job.state is not JobState.COMPLETED:
         return FAILED
-    return FAILED_LINES if ended.job.failed else DONE
+    return FAILED_LINES if ended.job.failed or ended.handed.has_errors else DONE

@@ -97,6 +97,9 @@ def closing_lines(ended: Ended, command: str) -> Iterator[str]:
     if ended.handed.errors is not None:
         yield f"errors   {ended.handed.errors}"
     yield from _failures(job)
+    bad = [(each, count) for each, count in ended.handed.standing.items() if each.is_bad]
+    if bad:
+        yield "bad answers: " + ", ".join(f"{count:,} {each.value}" for each, count in bad)
     if job.state is not JobState.COMPLETED:
         yield f"the job could not go on: {job.errors[0].message if job.errors else job.state.value}"
 

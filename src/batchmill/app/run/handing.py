@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from batchmill.app.run.puts import put
 from batchmill.app.run.results import lines, side
+from batchmill.app.run.tablejob import TableJob
 from batchmill.app.run.targets import (
     FileTarget,
     Target,
@@ -26,6 +27,7 @@ from batchmill.app.run.wanted import STANDARD, Wanted
 from batchmill.errors import UserError
 from batchmill.model import Job, Stream
 from batchmill.ports import Blobs, Ledger
+from batchmill.tables.answers import Standing
 
 WRITE_BYTES: Final = 1024 * 1024
 
@@ -39,8 +41,10 @@ class Places:
 
     @classmethod
     def of(cls, wanted: Wanted) -> Places:
-        """Failed lines go beside an output that is a file, else into it."""
+        """Failed lines go beside an output that is a file, else into it; a table holds all."""
         output, errors = wanted.output, wanted.errors
+        if wanted.table is not None:
+            return cls(output, None)
         if errors is None:
             path = file_of(output)
             beside = None if path is None else str(path.with_suffix(f".errors{path.suffix}"))
@@ -73,6 +77,25 @@ class HandedOut:
 
     output: str | None
     errors: str | None
+    standing: Mapping[Standing, int] = field(default_factory=dict)
+    """How many rows of a table stand how."""
+    has_errors: bool = False
+    """Whether bad answers of a table count as errors."""
+
+
+async def hand_out_table(
+    table: TableJob,
+    jobs: Sequence[Job],
+    place: str,
+    stores: tuple[Ledger, Blobs],
+    spool: Path,
+) -> HandedOut:
+    """Write the table with its answers."""
+    target = FileTarget(spool) if is_url(place) else target_of(place)
+    tally = await table.hand_out(jobs, target, *stores)
+    if is_url(place):
+        await asyncio.to_thread(put, place, spool)
+    return HandedOut(shown(place), None, tally, table.has_errors(tally))
 
 
 async def hand_out(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -12,9 +12,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from batchmill.app.run.sources import Origin, measure, pieces
 from batchmill.app.run.targets import shown
+from batchmill.app.run.wanted import Wanted
 from batchmill.clock import new_id
 from batchmill.core.joining import Content
 from batchmill.core.lines import Splitter, model_of
+from batchmill.core.models import Catalogue
 from batchmill.core.names import input_name
 from batchmill.core.submit import BATCH_PURPOSE, ENDPOINTS
 from batchmill.errors import UserError
@@ -121,3 +123,25 @@ def _a_row(line: bytes) -> UserError:
         "what to ask of each row, such as --prompt 'Classify: {{column}}'; its columns are "
         f"{columns}."
     )
+
+
+def asked(manner: Manner, wanted: Wanted, catalogue: Catalogue) -> tuple[Manner, str | None]:
+    """The endpoint and the model of the job: what was asked, else what the lines say, else the
+    only model there is, which is then said. Raises `UserError` where nothing says which."""
+    manner = replace(manner, endpoint=wanted.endpoint or manner.endpoint)
+    served = catalogue.names()
+    there_is = ", ".join(served[:_KEYS_SHOWN]) or "none yet"
+    if wanted.model is not None:
+        return replace(manner, model=wanted.model), None
+    if manner.model is not None:
+        if catalogue.can_serve(manner.model):
+            return replace(manner, model=None), None
+        raise UserError(
+            f"The first line names the model {manner.model!r}, and no engine serves it. Send all "
+            f"lines to another one with --model; there is {there_is}."
+        )
+    if manner.dialect is Dialect.OPENAI:
+        return manner, None
+    if len(served) == 1:
+        return replace(manner, model=served[0]), f"model {served[0]}, the only one there is"
+    raise UserError(f"Nothing says which model to ask; name one with --model: {there_is}.")

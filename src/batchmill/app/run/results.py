@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from batchmill.core.places import places
@@ -14,14 +14,16 @@ from batchmill.results import ShardResults
 SHARDS_AT_ONCE: Final = 16
 
 
-async def side(job: JobId, stream: Stream, ledger: Ledger, blobs: Blobs) -> AsyncIterator[bytes]:
+async def side(
+    job: JobId, stream: Stream, ledger: Ledger, blobs: Blobs
+) -> AsyncGenerator[bytes, None]:
     """All bytes of one side."""
     for segment in await ledger.segments(job, stream):
         async for chunk in blobs.read(segment.blob):
             yield chunk
 
 
-async def lines(job: JobId, ledger: Ledger, blobs: Blobs) -> AsyncIterator[list[bytes]]:
+async def lines(job: JobId, ledger: Ledger, blobs: Blobs) -> AsyncGenerator[list[bytes], None]:
     """Every line of both sides, some at a time, each with its line break."""
     n = 0
     while found := await ledger.shard_results(job, range(n, n + SHARDS_AT_ONCE)):
@@ -31,7 +33,7 @@ async def lines(job: JobId, ledger: Ledger, blobs: Blobs) -> AsyncIterator[list[
         n += SHARDS_AT_ONCE
 
 
-async def _of_shard(shard: ShardResults, blobs: Blobs) -> AsyncIterator[list[bytes]]:
+async def _of_shard(shard: ShardResults, blobs: Blobs) -> AsyncGenerator[list[bytes], None]:
     known: dict[int, Range] = dict(await places(shard, blobs))
     pieces: list[Piece] = sorted(known.items(), key=lambda piece: piece[0])
     for batch in batches(pieces):

@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
+from urllib.parse import urlsplit
 
 from batchmill.app.datadir import ledger_path, locked, make_layout
-from batchmill.app.run.targets import file_of
+from batchmill.app.run.targets import file_of, is_url
 from batchmill.app.run.wanted import Wanted
 from batchmill.errors import UserError
 
@@ -64,13 +65,13 @@ class StateDir:
 def held(wanted: Wanted) -> Iterator[StateDir]:
     """The run's own directory, made and locked for the block. Raises `UserError` where it cannot
     be made or is something else's, and `ConfigError` while another run has it."""
-    output = file_of(wanted.output)
-    if wanted.state is None and output is None:
+    beside = _beside(wanted.output) if wanted.state is None else wanted.state
+    if beside is None:
         with tempfile.TemporaryDirectory(prefix="batchmill-run-") as made:
             make_layout(Path(made))
             yield StateDir(Path(made), lasts=False)
         return
-    path = wanted.state or Path(f"{output}{SUFFIX}")
+    path = beside
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, and the run needs a directory there; give --state DIR.")
     for _ in range(_TRIES):
@@ -81,6 +82,14 @@ def held(wanted: Wanted) -> Iterator[StateDir]:
                 yield StateDir(path, lasts=True)
                 return
     raise UserError(f"{path} is being removed by another batchmill run; try again.")
+
+
+def _beside(output: str) -> Path | None:
+    """Where the state of a run with that output is looked for; None where nobody would find it."""
+    path = file_of(output)
+    if path is None and is_url(output):
+        path = Path(PurePosixPath(urlsplit(output).path).name or "output")
+    return None if path is None else path.with_name(f"{path.name}{SUFFIX}")
 
 
 def _mark(path: Path) -> None:

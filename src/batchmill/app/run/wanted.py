@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from batchmill.app.run.tablewanted import TableWanted
 from batchmill.config import Settings
 from batchmill.errors import UserError
 from batchmill.model import OnInvalid
@@ -40,6 +41,8 @@ class Wanted:
     force: bool = False
     keep: bool = False
     accept_changes: bool = False
+    table: TableWanted | None = None
+    """What to ask of each row, where the input is a table."""
 
     def settings_in(self, state: Path) -> Settings:
         """The settings with everything that is kept in this one directory, and without what only
@@ -69,13 +72,13 @@ class Terms(msgspec.Struct, frozen=True):
     """Who answers them: may change where the user says so."""
 
     @classmethod
-    def of(cls, wanted: Wanted, more: Mapping[str, str]) -> Terms:
-        """The terms of this run; `more` are those of its table."""
+    def of(cls, wanted: Wanted) -> Terms:
+        """The terms of this run."""
         asked = {
             "--endpoint": wanted.endpoint or "",
             "--model": wanted.model or "",
             "--on-invalid": wanted.on_invalid.value,
-            **more,
+            **(wanted.table.terms() if wanted.table else {}),
         }
         engines = {each.name: f"{each.url} {each.kind}" for each in wanted.settings.engines}
         for alias, model in wanted.settings.models.items():
