@@ -57,11 +57,9 @@ def make_worker(
     sends: bool = True,
     only_model: str | None = None,
     can_serve: Callable[[str], bool] = lambda _: True,
-    group_seconds: float | None = None,
 ) -> Worker:
     """A worker over these stores, which the caller closes. Lines go to `only_model`, whatever
-    they name, where there is one; else validation refuses those of which `can_serve` says no.
-    Outcomes gather for `group_seconds`, as long as the blob store says where it is None."""
+    they name, where there is one; else validation refuses those of which `can_serve` says no."""
     settings, budget = orders.settings, ByteBudget(orders.settings.memory_budget)
     return Worker(
         orders.worker,
@@ -73,7 +71,7 @@ def make_worker(
         clock,
         rules_of(
             settings,
-            blobs.group_seconds if group_seconds is None else group_seconds,
+            blobs.group_seconds,
             sends=sends,
             only_model=only_model,
         ),

@@ -14,6 +14,7 @@ import typer
 
 from batchmill import __version__
 from batchmill.cli import db, keys
+from batchmill.cli.run import FLAGS_OF_OTHERS
 from batchmill.cli.run import run as run_job
 from batchmill.cli.workers import workers
 from batchmill.config import Role, load
@@ -31,7 +32,7 @@ app = typer.Typer(
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.command()(workers)
-app.command("run")(run_job)
+app.command("run", context_settings=FLAGS_OF_OTHERS)(run_job)
 
 Engines = Annotated[
     list[str] | None,

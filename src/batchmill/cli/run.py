@@ -6,7 +6,7 @@ How it is carried out stands in `running.py`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -74,7 +74,12 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what is wro
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log every event.")]
 
 
+FLAGS_OF_OTHERS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""How the command is to be registered: flags of other programs are refused by `vllmflags.py`."""
+
+
 def run(
+    context: typer.Context,
     input: Input,
     output: Output,
     engine: Engines = None,
@@ -105,7 +110,10 @@ def run(
     from batchmill.app.run.wanted import Wanted  # noqa: PLC0415 - other commands start faster
     from batchmill.cli.running import begin, carried_out  # noqa: PLC0415
     from batchmill.cli.tableflags import TableFlags, table_of  # noqa: PLC0415
+    from batchmill.cli.vllmflags import refuse_unknown  # noqa: PLC0415
 
+    known = [option for each in context.command.params for option in each.opts]
+    refuse_unknown(context.args, known)
     flags = TableFlags(prompt, system, schema, param or (), missing, on_bad_answer, from_, to)
     table = table_of(flags, input, output, errors)
     settings = begin(engine, config, concurrency, verbose=verbose)

@@ -247,9 +247,10 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
-        if self._collector.held_lines >= self._most_held:
+        if 2 * self._collector.held_lines >= self._most_held:
             self._collector.hurry()
-            return False
+            if self._collector.held_lines >= self._most_held:
+                return False
         return self._storeroom.is_open and not self._stopping
 
     def _group_written(self) -> None:

@@ -25,9 +25,6 @@ from batchmill.model import DEFAULT_TENANT, Job, JobId
 from batchmill.ports import Blobs, Ledger
 
 LOOK_SECONDS: Final = 0.2
-GROUP_SECONDS: Final = 0.03
-"""A run is one worker on a disk of its own: it can make outcomes durable more often than a server
-does, so that a kill costs little more than the calls that are out."""
 LEAST_HELD: Final = 32
 HELD_SHARE: Final = 400
 """Of a job's lines so small a share may be answered and not durable yet: what a kill costs stays
@@ -115,7 +112,6 @@ def _worker(
         clock,
         only_model=only_model,
         can_serve=can_serve,
-        group_seconds=GROUP_SECONDS,
     )
     return worker
 
