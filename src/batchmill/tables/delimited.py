@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -33,7 +33,7 @@ class DelimitedTable:
         with self._opened() as file:
             return self._head(csv.reader(file, delimiter=self._delimiter, strict=True))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, only: Collection[str] = ()) -> Iterator[Row]:  # noqa: ARG002 - read anyway
         with self._opened() as file:
             reader = csv.reader(file, delimiter=self._delimiter, strict=True)
             names = self._head(reader)

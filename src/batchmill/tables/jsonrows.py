@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -37,7 +37,7 @@ class JsonLines:
     def columns(self) -> Names:
         return _all_columns(self.rows())
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, only: Collection[str] = ()) -> Iterator[Row]:  # noqa: ARG002 - read anyway
         with self._path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -59,7 +59,7 @@ class JsonArray:
     def columns(self) -> Names:
         return _all_columns(self.rows())
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, only: Collection[str] = ()) -> Iterator[Row]:  # noqa: ARG002 - read anyway
         with self._path.open(encoding="utf-8-sig", newline="") as file:
             try:
                 for number, value in enumerate(_values(file.read), 1):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from batchmill.errors import UserError
-from batchmill.tables.rows import Row
+from batchmill.tables.rows import Names, Row
 from batchmill.tables.template import Template
 
 CHAT: Final = "/v1/chat/completions"
@@ -39,6 +39,12 @@ class Asking:
             raise UserError(f"{self.endpoint} takes no --system; put it into the --prompt.")
         if self.schema is not None and self.endpoint not in _WITH_SYSTEM:
             raise UserError(f"{self.endpoint} takes no --schema; it is for answers in words.")
+
+    @property
+    def columns(self) -> Names:
+        """The columns that it needs."""
+        of_system = self.system.columns if self.system else ()
+        return tuple(dict.fromkeys((*self.prompt.columns, *of_system)))
 
     def line(self, number: int, row: Row) -> bytes:
         """The line of the row with that number, counted from 1. Raises `UserError` where a value

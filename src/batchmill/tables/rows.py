@@ -3,7 +3,7 @@ in their order, again and again the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -50,8 +50,9 @@ class Table(Protocol):
     def columns(self) -> Names:
         """All columns, in their order; reads the whole file where any row may have more."""
 
-    def rows(self) -> Iterator[Row]:
-        """Every row. Raises `UserError` with the line or row that cannot be read."""
+    def rows(self, only: Collection[str] = ()) -> Iterator[Row]:
+        """Every row, of which nobody needs other columns than `only`, where some are named. Raises
+        `UserError` with the line or row that cannot be read."""
 
 
 class Content(StrEnum):

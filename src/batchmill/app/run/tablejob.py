@@ -152,7 +152,7 @@ class TableJob:
         """The lines of the rows, of all or of those marked, about a megabyte at a time."""
         held: list[bytes] = []
         held_bytes = 0
-        for number, row in enumerate(self._table().rows(), 1):
+        for number, row in enumerate(self._table().rows(self.asking.columns), 1):
             if only is not None and not only[number]:
                 continue
             held.append(self.asking.line(number, row))

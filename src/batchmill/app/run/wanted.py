@@ -80,7 +80,7 @@ class Terms(msgspec.Struct, frozen=True):
             "--on-invalid": wanted.on_invalid.value,
             **(wanted.table.terms() if wanted.table else {}),
         }
-        engines = {each.name: f"{each.url} {each.kind}" for each in wanted.settings.engines}
+        engines = {each.name: each.url for each in wanted.settings.engines}
         for alias, model in wanted.settings.models.items():
             engines[f"models.{alias}"] = model
         return cls({name: short(text) for name, text in asked.items()}, engines)
