@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf
 from typing import Protocol
 
 import structlog
@@ -95,8 +96,9 @@ class Collector:
         self._due = asyncio.Event()
         self.is_held_up = False
         """A group could not be made durable and is tried again."""
-        self.held_lines = 0
-        """Outcomes that are not durable yet."""
+        self._held_lines = 0
+        self.most_held: float = inf
+        """How many outcomes that are not durable yet it has room for."""
 
     def add(
         self,
@@ -120,7 +122,7 @@ class Collector:
             mine.usages.append(usage)
         mine.held_bytes += held_bytes
         shard.uncommitted += 1
-        self.held_lines += 1
+        self._held_lines += 1
         self._group_bytes += len(line)
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
@@ -128,6 +130,12 @@ class Collector:
     def add_failure(self, shard: OpenShard, failure: Failure) -> None:
         """Note why the line that was added last did not succeed."""
         self._group[shard].failures.append(failure)
+
+    def has_room(self) -> bool:
+        """Whether it may take more; half full it hurries. `written` tells when there is room."""
+        if 2 * self._held_lines >= self.most_held:
+            self.hurry()
+        return self._held_lines < self.most_held
 
     def hurry(self) -> None:
         """Somebody waits for the group: write it as soon as the last one is done."""
@@ -139,7 +147,8 @@ class Collector:
             await self._dirty.wait()
             await self._fill()
             await self._write(self._taken())
-            self._written()
+            if self.most_held is not inf:
+                self._written()
 
     def _hold_up(self) -> None:
         self.is_held_up = True
@@ -191,7 +200,7 @@ class Collector:
         self.is_held_up = False
         for shard, mine in group.items():
             shard.uncommitted -= len(mine.lines)
-            self.held_lines -= len(mine.lines)
+            self._held_lines -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
 

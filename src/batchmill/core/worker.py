@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 
 import structlog
 
@@ -128,7 +127,6 @@ class Worker:
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
         self._stopping, self._since = False, clock.wall()
-        self._most_held: float = inf
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -168,7 +166,7 @@ class Worker:
     def hold_at_most(self, lines: int) -> None:
         """Send nothing new while so many outcomes are not durable yet: with what is in flight,
         these are what a kill costs."""
-        self._most_held = lines
+        self._collector.most_held = lines
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -247,15 +245,11 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
-        if 2 * self._collector.held_lines >= self._most_held:
-            self._collector.hurry()
-            if self._collector.held_lines >= self._most_held:
-                return False
-        return self._storeroom.is_open and not self._stopping
+        is_open = self._storeroom.is_open and not self._stopping
+        return is_open and self._collector.has_room()
 
     def _group_written(self) -> None:
-        if self._most_held is not inf:
-            self._dispatcher.ring()
+        self._dispatcher.ring()
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:
