@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,40 @@ from tests.serving import Sim, as_openai, chat_lines, simulating
 def sim() -> Iterator[Sim]:
     with simulating("models=sim|other") as sim:
         yield sim
+
+
+@contextmanager
+def keeping(content: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """A web server that gives this content and keeps what is put; the first PUT it refuses."""
+    kept: dict[str, bytes] = {}
+    tries: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            tries.append(self.path)
+            self.send_response(503 if len(tries) == 1 else 201)
+            self.end_headers()
+            if len(tries) > 1:
+                kept[self.path] = body
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", kept
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @dataclass
@@ -186,6 +223,19 @@ async def test_what_cannot_be_is_told_in_one_sentence(
     with pytest.raises(BatchmillError, match=says):
         await ran(wanted(tmp_path, sim, **places))
     assert [each.name for each in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+async def test_an_input_is_fetched_from_a_url_and_the_results_are_put_to_one(
+    sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with keeping(chat_lines(20)) as (url, kept):
+        there = f"{url}/in.jsonl?secret=s", f"{url}/out.jsonl?secret=s"
+        ended = await ran(wanted(tmp_path, sim, input=there[0], output=there[1]))
+    assert ended.handed is not None
+    assert ended.handed.output == f"{url}/out.jsonl"
+    assert len(kept["/out.jsonl?secret=s"].splitlines()) == 20
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_row_that_is_no_request_asks_for_a_prompt(sim: Sim, tmp_path: Path) -> None:
