@@ -18,8 +18,8 @@ from batchmill.tables.rows import Added, Content, Names, Row, RowWriter, Table, 
 
 READ_ROWS: Final = 2048
 READ_BYTES: Final = 1024 * 1024
-GROUP_ROWS: Final = 65_536
-GROUP_BYTES: Final = 16 * 1024 * 1024
+GROUP_ROWS: Final = 32_768
+GROUP_BYTES: Final = 8 * 1024 * 1024
 """A row group is written at so many rows or bytes; until then it is held."""
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
