@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo check test bench chaos image format lock needs sdks deploy-tools clean
+.PHONY: help demo check test bench soak chaos image format lock needs sdks deploy-tools clean
 
 help:
 	@echo "make demo     run a batch job on a real llama.cpp engine, through Mistral's SDK"
 	@echo "make check    format, lint, types, layers, unit and meta tests (under a minute)"
 	@echo "make test     everything CI runs (may use Node, npm and apt)"
 	@echo "make bench    measure speed and memory against nginx and wrk (BENCH=--quick for a taste)"
+	@echo "make soak     half an hour of jobs and faults: does anything grow? (SOAK='--minutes 5')"
 	@echo "make chaos    kill, freeze and cut off a fleet at work, and judge what is left (CHAOS='--seed 2')"
 	@echo "make image    build the container image (needs Docker)"
 	@echo "make format   let ruff format and fix what it can"
@@ -32,8 +33,12 @@ test: $(VENV)/.test needs sdks deploy-tools
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -q
 
 bench: $(VENV)/.test
-	@sh tools/test-needs.sh nginx wrk
+	@sh tools/test-needs.sh nginx wrk cc
+	@$(BIN)/python -m bench.environments
 	@$(BIN)/python -m bench $(BENCH)
+
+soak: $(VENV)/.test
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 chaos: $(VENV)/.test
 	@$(BIN)/python -m tests.chaos $(CHAOS)

@@ -12,7 +12,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from bench import claims, intake, memory, nginx, report, tables, throughput, waiting, wrk
+from bench import (
+    adaptive,
+    beside,
+    claims,
+    coming,
+    intake,
+    memory,
+    nginx,
+    polite,
+    report,
+    tables,
+    takeover,
+    throughput,
+    waiting,
+    workers,
+    wrk,
+)
 from bench.processes import Failure
 from bench.scale import FULL, QUICK
 from bench.table import Place, Row, Section
@@ -24,9 +40,15 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Place], Section]]] = {
     "memory": memory.measure,
     "claims": claims.measure,
     "table": tables.measure,
+    "coming": coming.measure,
+    "takeover": takeover.measure,
+    "workers": workers.measure,
+    "adaptive": adaptive.measure,
+    "polite": polite.measure,
+    "beside": beside.measure,
 }
 LONGEST_SECONDS: Final = 1200
-"""For one measurement; all of them together take under half an hour on a quiet machine."""
+"""For one measurement; all of them together take about half an hour on a quiet machine."""
 
 
 def main() -> int:

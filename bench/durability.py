@@ -59,7 +59,6 @@ async def _run(directory: Path, lines: int) -> float:
         released=lambda _: None,
         storage=lambda **_: None,
         counted=lambda _job, _lines: None,
-        written=lambda: None,
     )
     owner = await ledger.register("bench", new_id(), "localhost", 1)
     await _queue(ledger, owner, lines)

@@ -69,6 +69,9 @@ class AtOnce:
     async def models(self) -> tuple[str, ...]:
         return (MODEL,)
 
+    async def load(self) -> None:
+        """It tells nothing."""
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,12 +21,26 @@ class Failure(Exception):
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process while the block lasts; what it prints goes to `log`."""
+def running(
+    command: Sequence[str],
+    log: Path,
+    *,
+    piped: bool = False,
+    more: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process while the block lasts; what it prints goes to `log`. Its input is empty, or a
+    pipe that nobody writes to; its environment has `more` than ours."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BATCHMILL_")}
+    environment |= more or {}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            command,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=folder,
         )
     try:
         yield process
@@ -87,6 +101,15 @@ def cpu_seconds(pid: int, *, with_ended: bool = False) -> float:
     stat = Path(f"/proc/{pid}/stat").read_text()
     fields = stat[stat.rindex(")") + 2 :].split()
     return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS
+
+
+def started_at(pid: int) -> int:
+    """When the process began, in ticks since the machine did; 0 for one that is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat[stat.rindex(")") + 2 :].split()[19])
 
 
 def peak_bytes(pid: int) -> int:

@@ -19,8 +19,10 @@ class Scale:
     few_lines: int
     many_lines: int
     large_replies: int
+    upload_lines: int
     slow_lines: int
     left_lines: int
+    peer_lines: int
     intake_lines: int
     intake_rounds: int
     first_calls: int
@@ -37,8 +39,10 @@ FULL = Scale(
     few_lines=10_000,
     many_lines=1_000_000,
     large_replies=2_000,
+    upload_lines=1_000_000,
     slow_lines=50_000,
     left_lines=100_000,
+    peer_lines=600,
     intake_lines=200_000,
     intake_rounds=3,
     first_calls=20,
@@ -54,8 +58,10 @@ QUICK = Scale(
     few_lines=10_000,
     many_lines=60_000,
     large_replies=300,
+    upload_lines=100_000,
     slow_lines=15_000,
     left_lines=100_000,
+    peer_lines=200,
     intake_lines=50_000,
     intake_rounds=1,
     first_calls=5,

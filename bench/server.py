@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.client import Client
 from bench.inputs import ENDPOINT, MODEL
 from bench.processes import (
     Failure,
@@ -22,6 +23,7 @@ from bench.processes import (
     free_port,
     peak_bytes,
     running,
+    started_at,
     wait_until,
     words,
 )
@@ -31,8 +33,6 @@ START_SECONDS: Final = 30.0
 SETTLING_SECONDS: Final = 1.5
 TERMINAL: Final = {"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"}
 _LEDGER: Final = "ledger.sqlite"
-_PIECE: Final = 1024 * 1024
-_BOUNDARY: Final = "batchmill-bench-boundary"
 _CONFIG: Final = """\
 [[engines]]
 name = "bench"
@@ -57,15 +57,18 @@ class Server:
 
     def __init__(self, pid: int, port: int, data: Path) -> None:
         self.pid, self.port, self.data = pid, port, data
+        self._client = Client(port)
 
     # ---- its processes
 
     def roles(self) -> dict[str, int]:
         """The process ids by what the processes are for."""
         found = {"serve": self.pid}
-        for child in children(self.pid):
+        for child in sorted(children(self.pid), key=started_at):
             line = " ".join(words(child))
-            found["worker" if "worker" in line else "api" if "api" in line else "other"] = child
+            role = "worker" if "worker" in line else "api" if "api" in line else "other"
+            its = sum(known.partition("-")[0] == role for known in found)
+            found[f"{role}-{its + 1}" if its else role] = child
         return found
 
     def cpu(self) -> dict[str, float]:
@@ -80,60 +83,33 @@ class Server:
 
     def get(self, path: str) -> Any:
         """The JSON that a GET answers."""
-        return self._call("GET", path)
+        return self._client.get(path)
 
     def upload(self, path: Path) -> str:
         """Upload a batch file; its id."""
-        head = (
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; '
-            f'filename="{path.name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
-        ).encode()
-        tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
-        headers = {
-            "content-type": f"multipart/form-data; boundary={_BOUNDARY}",
-            "content-length": str(len(head) + path.stat().st_size + len(tail)),
-        }
-        answer = self._call("POST", "/v1/files", _multipart(head, path, tail), headers)
-        return str(answer["id"])
+        return self._client.upload(path)
 
-    def create(self, file: str) -> str:
+    def create(self, file: str, model: str = MODEL) -> str:
         """Create a job over an uploaded file; its id."""
-        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": MODEL}
-        headers = {"content-type": "application/json"}
-        job = self._call("POST", "/v1/batch/jobs", json.dumps(wanted).encode(), headers)
-        return str(job["id"])
+        wanted = {"input_files": [file], "endpoint": ENDPOINT, "model": model}
+        return str(self._client.post("/v1/batch/jobs", wanted)["id"])
 
     def cancel(self, job: str) -> dict[str, Any]:
         """Ask for the end of a job; the job as it then is."""
-        shown: dict[str, Any] = self._call("POST", f"/v1/batch/jobs/{job}/cancel", b"", {})
-        return shown
+        return dict(self._client.post(f"/v1/batch/jobs/{job}/cancel"))
 
     def job(self, job: str) -> dict[str, Any]:
         """The job as the API shows it."""
-        shown: dict[str, Any] = self.get(f"/v1/batch/jobs/{job}")
-        return shown
+        return dict(self._client.get(f"/v1/batch/jobs/{job}"))
 
     def count_lines(self, file: str) -> int:
         """Download a result file and count its lines."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
-            client.request("GET", f"/v1/files/{file}/content")
-            response = client.getresponse()
-            lines = 0
-            while piece := response.read(_PIECE):
-                lines += piece.count(b"\n")
-            return lines
+        return sum(piece.count(b"\n") for piece in self._client.pieces(file))
 
-    def _call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> Any:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as client:
-            client.request(method, path, body, headers or {})
-            response = client.getresponse()
-            text = response.read()
-        if response.status != 200:
-            raise Failure(f"{method} {path} answered {response.status}: {text[:200]!r}")
-        return json.loads(text)
+    def custom_ids(self, file: str) -> list[str]:
+        """The `custom_id` of every line of a result file."""
+        text = b"".join(self._client.pieces(file))
+        return [json.loads(line)["custom_id"] for line in text.splitlines()]
 
     # ---- its ledger, read without troubling the server
 
@@ -164,13 +140,32 @@ class Server:
 
 
 @contextmanager
-def batchmill(engine: str, home: Path, name: str) -> Iterator[Server]:
+def batchmill(
+    engine: str, home: Path, name: str, *arguments: str, in_flight: int = IN_FLIGHT
+) -> Iterator[Server]:
     """A fresh server on a fresh data directory, with that engine; both are gone afterwards."""
-    port, data, log = free_port(), home / name, home / f"{name}.log"
     config = home / f"{name}.toml"
-    config.write_text(_CONFIG.format(url=engine, in_flight=IN_FLIGHT))
+    config.write_text(_CONFIG.format(url=engine, in_flight=in_flight))
+    with batchmill_with(config, home, name, *arguments) as server:
+        yield server
+
+
+@contextmanager
+def batchmill_with(config: Path, home: Path, name: str, *arguments: str) -> Iterator[Server]:
+    """A fresh server with that configuration file, on a fresh data directory."""
+    with started(config, home, name, *arguments) as server:
+        yield server
+    shutil.rmtree(server.data)
+
+
+@contextmanager
+def started(
+    config: Path, home: Path, name: str, *arguments: str, settle: bool = True
+) -> Iterator[Server]:
+    """A server on the data directory of that name, whatever is there; it stays."""
+    port, data, log = free_port(), home / name, home / f"{name}.log"
     command = [sys.executable, "-m", "batchmill", "serve", "--port", str(port)]
-    command += ["--data", str(data), "--config", str(config)]
+    command += ["--data", str(data), "--config", str(config), *arguments]
     with running(command, log) as process:
         server = Server(process.pid, port, data)
 
@@ -184,14 +179,6 @@ def batchmill(engine: str, home: Path, name: str) -> Iterator[Server]:
                 return False
 
         wait_until(is_up, START_SECONDS, "the start of batchmill serve", 0.1)
-        time.sleep(SETTLING_SECONDS)
+        if settle:
+            time.sleep(SETTLING_SECONDS)
         yield server
-    shutil.rmtree(data)
-
-
-def _multipart(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
-    yield head
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-    yield tail

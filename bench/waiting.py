@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from statistics import median
-from typing import Any
 
-from bench.engine import slow_engine
+from bench.engine import Engine, slow_engine
 from bench.inputs import write_input
 from bench.processes import wait_until
 from bench.server import IN_FLIGHT, TERMINAL, Server, batchmill
@@ -25,10 +22,10 @@ _READING = (
 def measure(place: Place) -> Section:
     """First call, slow engine, cancel: on one server."""
     with (
-        slow_engine(place.home, DELAY_MS) as origin,
-        batchmill(f"{origin}/v1", place.home, "waiting") as server,
+        slow_engine(place.home, DELAY_MS) as engine,
+        batchmill(f"{engine.origin}/v1", place.home, "waiting") as server,
     ):
-        first = _first_calls(place, server, origin)
+        first = _first_calls(place, server, engine)
         rate = _rate(place, server)
         left, ending = _cancel(place, server)
     rows = [
@@ -51,21 +48,16 @@ def measure(place: Place) -> Section:
     return Section("Waiting", _READING, rows, figures)
 
 
-def _first_calls(place: Place, server: Server, origin: str) -> list[float]:
+def _first_calls(place: Place, server: Server, engine: Engine) -> list[float]:
     file = server.upload(write_input(place.home / "hundred.jsonl", 100))
     taken = []
     for _ in range(place.scale.first_calls):
         time.sleep(0.37)
-        _stamp(origin)
+        engine.stamp()
         began = time.monotonic()
         server.finish(server.create(file), 30)
-        taken.append(_stamp(origin)["first"] - began)
+        taken.append(engine.stamp()["first"] - began)
     return taken
-
-
-def _stamp(origin: str) -> Any:
-    with urllib.request.urlopen(f"{origin}/stamp") as response:  # noqa: S310 - our own engine
-        return json.load(response)
 
 
 def _rate(place: Place, server: Server) -> float:

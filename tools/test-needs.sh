@@ -17,8 +17,9 @@ if command -v apt-get >/dev/null 2>&1 && $as_root true 2>/dev/null; then
   for program in $missing; do
     package=$program
     [ "$program" = node ] && package=nodejs
+    [ "$program" = cc ] && package="gcc libc6-dev"
     $as_root env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1
+      apt-get install -y -qq --no-install-recommends $package >/dev/null 2>&1
   done
 fi
 

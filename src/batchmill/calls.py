@@ -78,6 +78,15 @@ class Broken:
     body: bytes | None = None
 
 
+class Load(Struct, frozen=True, gc=False):
+    """What an engine says of itself, all its callers together: how many calls it works on, how
+    many wait in it, and how much of its memory for them is used, from 0 to 1."""
+
+    running: float
+    waiting: float
+    usage: float = 0.0
+
+
 Reply = Answered | Refused | Overloaded | Unreachable | Broken
 
 
@@ -97,6 +106,9 @@ class Transport(Protocol):
 
     async def models(self) -> tuple[str, ...]:
         """The models the engine serves now. Raises `EngineDown` with a reason for people."""
+
+    async def load(self) -> Load | None:
+        """What the engine's own metrics say now; None where it has none that can be read."""
 
     async def close(self) -> None:
         """Let go of the connections, those of calls that are out as soon as they land; whoever

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from batchmill.enginespec import EngineSetting, LimitSetting
+from batchmill.enginespec import EngineSetting, LimitSetting, checked_key
 from batchmill.errors import ConfigError, Problem
 from batchmill.model import TenantId
 from batchmill.quantities import Duration, SizeBytes
@@ -74,6 +74,9 @@ class Settings(BaseModel):
         default=False, description="Listen beyond loopback although no API key was made"
     )
     role: Role = Field(Role.ALL, description="`all`, or `api` for an API process without a worker")
+    workers: int = Field(
+        1, ge=1, le=64, description="Worker processes of one `serve` or `batchmill worker`"
+    )
     public_url: str | None = Field(
         None, description="What links to files start with; the request's own address when not set"
     )
@@ -160,6 +163,11 @@ class Settings(BaseModel):
             raise ValueError(f"has two engines named {twice[0]!r}; give each a name of its own")
         return engines
 
+    @field_validator("engine_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        return checked_key(key)
+
     @field_validator("webhook_secret")
     @classmethod
     def _cannot_be_guessed(cls, secret: SecretStr | None) -> SecretStr | None:
@@ -237,7 +245,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
     """
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
-    file = _file_to_read(flags.get("config"), environ)
+    file = file_to_read(flags, environ)
     layers: tuple[tuple[dict[str, Any], Callable[[str], str]], ...] = (
         (_from_file(file, problems) if file else {}, lambda _: str(file)),
         (_from_environment(environ, problems), _variable),
@@ -273,8 +281,10 @@ def _unfit(settings: Settings) -> list[str]:
     return found
 
 
-def _file_to_read(flag: Path | str | None, environ: Mapping[str, str]) -> Path | None:
-    named = flag or environ.get(f"{PREFIX}CONFIG")
+def file_to_read(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Path | None:
+    """The TOML file that `load` reads, if there is one."""
+    environ = os.environ if environ is None else environ
+    named = flags.get("config") or environ.get(f"{PREFIX}CONFIG")
     if named:
         return Path(named)
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from batchmill.core.window import CEILING
 from batchmill.engines.local import DEMO, CannotServe, plan_for
 from batchmill.engines.sim.settings import parse_spec
 from batchmill.fleet import EngineSpec
@@ -26,10 +27,8 @@ from batchmill.grants import Limit
 from batchmill.quantities import Duration
 from batchmill.schedules import ALWAYS, Schedule, check_time_zone, parse_spans
 
-DEFAULT_CONCURRENCY = 64
+MOST_CALLS = 100_000
 MOST_A_MINUTE = 1_000_000_000
-LOCAL_CONCURRENCY = 8
-"""Twice what llama.cpp computes at once, so that it never waits for us."""
 _EMBEDDED = re.compile(r"(local|sim)(?::(.*))?", re.DOTALL)
 
 
@@ -40,7 +39,7 @@ class LimitSetting(BaseModel):
 
     model: str = Field(min_length=1, description="The name that the engine serves it under")
     concurrency: int = Field(
-        0, ge=0, le=100_000, description="Calls in flight at most; 0: no limit"
+        0, ge=0, le=MOST_CALLS, description="Calls in flight at most; 0: no limit"
     )
     requests_per_minute: int = Field(
         0, ge=0, le=MOST_A_MINUTE, description="Calls a minute at most; 0: no limit"
@@ -63,8 +62,11 @@ class EngineSetting(BaseModel):
         "auto", description="Whose server it is"
     )
     key: SecretStr | None = Field(None, description="API key; `engine_key` when not set")
-    concurrency: int | None = Field(
-        None, ge=1, le=100_000, description="Calls in flight at most; 64 by URL, 8 for `local`"
+    concurrency: int | Literal["auto"] = Field(
+        "auto", description="Calls in flight at most; `auto`: as many as do the engine good"
+    )
+    politeness: Literal["full", "polite"] = Field(
+        "full", description="Whether to leave room for calls of others: `full` or `polite`"
     )
     requests_per_minute: int = Field(
         0, ge=0, le=MOST_A_MINUTE, description="Calls a minute at most; 0: no limit"
@@ -76,7 +78,13 @@ class EngineSetting(BaseModel):
         description="Tokens a minute at most, input and output; 0: no limit",
     )
     limits: tuple[LimitSetting, ...] = Field((), description="Limits of single models, see below")
+    embeddings_per_call: int = Field(
+        1, ge=1, le=2048, description="Lines of `/v1/embeddings` in one call at most"
+    )
     timeout: Duration = Field(timedelta(minutes=10), description="How long one call may take")
+    replicas: Literal["dns"] | None = Field(
+        None, description="`dns`: every address of the URL's host is an engine of its own"
+    )
     schedule: str | None = Field(
         None, description='When it may be used, such as "22:00-06:00"; always when not set'
     )
@@ -102,6 +110,21 @@ class EngineSetting(BaseModel):
         else:
             _check_model(argument or DEMO)
         return url
+
+    @field_validator("key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        return checked_key(key)
+
+    @field_validator("concurrency", mode="plain")
+    @classmethod
+    def _is_a_number_or_auto(cls, concurrency: object) -> int | Literal["auto"]:
+        if concurrency == "auto":
+            return "auto"
+        is_number = isinstance(concurrency, int | str) and not isinstance(concurrency, bool)
+        if is_number and str(concurrency).isdecimal() and 1 <= int(str(concurrency)) <= MOST_CALLS:
+            return int(str(concurrency))
+        raise ValueError(f'should be "auto" or a whole number from 1 to {MOST_CALLS:,}')
 
     @field_validator("limits")
     @classmethod
@@ -131,6 +154,12 @@ class EngineSetting(BaseModel):
     def _is_a_time_zone(cls, time_zone: str) -> str:
         return check_time_zone(time_zone)
 
+    @model_validator(mode="after")
+    def _has_a_host_to_look_up(self) -> EngineSetting:
+        if self.replicas and self.embedded:
+            raise ValueError("replicas should only be set for an engine with a URL")
+        return self
+
     @property
     def hours(self) -> Schedule:
         """When it may be used."""
@@ -147,28 +176,44 @@ class EngineSetting(BaseModel):
         """What stands after `local:` or `sim:`."""
         return self.url.partition(":")[2] if self.embedded else ""
 
+    @property
+    def fixed_concurrency(self) -> int:
+        """The number that is written down; 0: none."""
+        return self.concurrency if isinstance(self.concurrency, int) else 0
+
     def at(self, url: str, default_key: SecretStr | None) -> EngineSpec:
         """The engine as workers know it; `url` is where an embedded one listens."""
         key = None if self.embedded else self.key or default_key
-        usual = LOCAL_CONCURRENCY if self.embedded == "local" else DEFAULT_CONCURRENCY
+        is_polite = self.politeness == "polite"
         return EngineSpec(
             name=self.name,
             url=url,
             kind="llamacpp" if self.embedded == "local" else self.kind,
             key=key.get_secret_value() if key else None,
-            concurrency=self.concurrency or usual,
+            concurrency=self.fixed_concurrency or CEILING,
+            adaptive=is_polite or not self.fixed_concurrency,
+            polite=is_polite,
             timeout_seconds=self.timeout.total_seconds(),
             schedule=self.hours,
             simulated=self.embedded == "sim",
             limits=self._limits(),
+            embeddings_per_call=self.embeddings_per_call,
         )
 
     def _limits(self) -> tuple[Limit, ...]:
         """What all workers keep to together. Each machine has a `local` engine of its own."""
-        calls = 0 if self.embedded == "local" else self.concurrency or 0
+        calls = 0 if self.embedded == "local" else self.fixed_concurrency
         limits = [Limit("", calls, self.requests_per_minute, self.tokens_per_minute)]
         limits += [Limit(**limit.model_dump()) for limit in self.limits]
         return tuple(limit for limit in limits if limit != Limit(limit.model))
+
+
+def checked_key(key: SecretStr | None) -> SecretStr | None:
+    """The key. Raises `ValueError` where it cannot stand in a header."""
+    text = key.get_secret_value() if key else ""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("should have only printable ASCII characters")
+    return key
 
 
 def _name_for(url: str) -> str:

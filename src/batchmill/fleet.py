@@ -46,11 +46,25 @@ class EngineSpec:
     kind: str = "auto"
     key: str | None = field(default=None, repr=False)
     concurrency: int = 64
+    adaptive: bool = False
+    """How many calls it gets at once is found while it works; `concurrency` is the most."""
+    polite: bool = False
+    """Others use it, too: it gets no more of ours than leaves them fast."""
     timeout_seconds: float = 600.0
     simulated: bool = False
     schedule: Schedule = ALWAYS
     limits: tuple[Limit, ...] = ()
     """What all workers together keep to; `concurrency` is for each of them alone."""
+    connect_to: str = ""
+    """The address to connect to, where it is not looked up anew for each connection: that of one
+    replica. TLS and the Host header name the URL's host all the same."""
+    embeddings_per_call: int = 1
+    """How many lines of `/v1/embeddings` may go in one call."""
+
+    @property
+    def lines_at_once(self) -> int:
+        """How many lines it may have at most at once."""
+        return self.concurrency * self.embeddings_per_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,17 @@ class EngineStatus:
     """It is within its schedule."""
     changes_at: float | None = None
     """When its schedule opens or closes it next (wall time)."""
+    window: int = 0
+    """How many calls it may have at once of this worker; 0: it has not said."""
+    adaptive: bool = False
+    polite: bool = False
+    running: float | None = None
+    waiting: float | None = None
+    """Calls of all its users that it works on, and that wait in it; None: it does not tell."""
+    decision: str = ""
+    """Why the window is what it is."""
+    decided_at: float = 0.0
+    """Wall time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,8 @@ class JobGauge:
     lines_per_second: float = 0.0
     blocked: WaitingReason | None = None
     """Set when this worker holds lines of the job and can send none of them, and why."""
+    follows: bool = False
+    """It has nothing to send: its lines get the outcomes of others, which are elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

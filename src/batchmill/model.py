@@ -138,6 +138,8 @@ class Job:
     inline: bool = False
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
+    dedupe: bool = False
+    """Lines that are the same request are sent once, where their answer is sure to be the same."""
     window: str = "24h"
     keep_results_seconds: int | None = None
     """How long its result files last, where its user said so."""
@@ -153,6 +155,8 @@ class Job:
     last_progress_at: float | None = None
     succeeded: int = 0
     failed: int = 0
+    deduplicated: int = 0
+    """Lines that got the outcome of another one and were not sent; their tokens were not used."""
     usage: Usage = NO_USAGE
     errors: tuple[LineError, ...] = ()
     errors_total: int = 0
@@ -271,6 +275,8 @@ class Part:
     size_bytes: int
     usage: Usage = NO_USAGE
     failures: tuple[Failures, ...] = ()
+    deduplicated: int = 0
+    """How many of its outcomes are another line's; not told of a part that is read back."""
 
 
 @dataclass(frozen=True, slots=True)

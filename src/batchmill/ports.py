@@ -388,5 +388,9 @@ class LineFormat(Protocol):
         """One JSON object in ASCII and a line break. `line` is the 0-based job-wide number,
         `custom_id` its JSON text in ASCII (`b"null"` where a bad line has none)."""
 
+    def copied(self, job: Job, line: int, custom_id: bytes, result: bytes) -> bytes | None:
+        """The same for a line that has the outcome of another one, whose `result` that is; None
+        where that one was lost."""
+
 
 Formats = Mapping[Dialect, LineFormat]

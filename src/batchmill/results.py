@@ -37,6 +37,8 @@ class ShardResults:
     shard: Shard
     parts: tuple[Part, ...]
     segments: tuple[Segment, ...]
+    is_held: bool = False
+    """Somebody runs it, as far as its lease says."""
 
 
 @dataclass(frozen=True, slots=True)

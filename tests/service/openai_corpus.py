@@ -117,6 +117,8 @@ REFUSALS = [
     create("priority in words", "invalid_type", "priority", priority="high"),
     create("priority too high", "invalid_value", "priority", priority=101),
     create("priority in words, header", "invalid_type", "x-batchmill-priority", headers={"x-batchmill-priority": "high"}),
+    create("dedupe in words", "invalid_type", "dedupe", dedupe="yes"),
+    create("dedupe in words, header", "invalid_type", "x-batchmill-dedupe", headers={"x-batchmill-dedupe": "maybe"}),
     create("on_invalid unknown", "invalid_value", "on_invalid", on_invalid="ignore"),
     create("the extension window", "invalid_value", "window", "Invalid value: '1w'. Supported values are: ", window="1w"),
     body("empty", b"", "invalid_json"),

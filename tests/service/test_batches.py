@@ -137,6 +137,7 @@ async def test_a_new_batch_shows_all_that_openai_shows(rig: Rig) -> None:
         "metadata": {"a": "b"},
         "priority": 0,
         "on_invalid": "fail",
+        "dedupe": False,
         "webhook_url": None,
         "paused": False,
         "error_summary": [],

@@ -54,6 +54,7 @@ async def test_a_job_from_files_runs_to_its_end_with_its_results(rig: Rig) -> No
         "window": "24h",
         "priority": 0,
         "on_invalid": "fail",
+        "dedupe": False,
         "webhook_url": None,
         "paused": False,
         "error_summary": [],

@@ -30,6 +30,7 @@ KEYED = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/a/b"),
     ("GET", "/v1/limits"),
+    ("GET", "/v1/engines"),
     ("GET", "/metrics"),
 ]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from batchmill.core.models import Catalogue
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
-from batchmill.fleet import EngineState, EngineStatus
+from batchmill.fleet import Beat, EngineState, EngineStatus
 from tests.service.rig import BODY, ENGINE, Rig, lines
 
 
@@ -176,6 +177,7 @@ async def test_figures_count_jobs_and_requests_by_route(rig: Rig) -> None:
     await rig.call("GET", f"/v1/files/{file['id']}")
     await rig.call("GET", "/nowhere/at/all")
     await rig.call("BREW", "/v1/files")
+    await rig.ledger.renew(await rig.worker(), [], Beat(engines=(ENGINE,)))
     text = (await rig.call("GET", "/metrics")).text
     assert 'batchmill_jobs{state="validating"} 1.0' in text
     assert "batchmill_open_lines 2.0" in text
@@ -185,6 +187,47 @@ async def test_figures_count_jobs_and_requests_by_route(rig: Rig) -> None:
     assert 'route="unknown",status="404"' in text
     assert 'method="other"' in text
     assert file["id"] not in text
+
+
+async def test_engines_are_listed_with_their_windows_and_why(rig: Rig) -> None:
+    seen = replace(ENGINE, window=51, in_flight=50, adaptive=True, running=48.0, waiting=3.0)
+    seen = replace(seen, decision="calls wait in the engine", decided_at=7.5)
+    await rig.ledger.renew(await rig.worker(), [], Beat(engines=(seen,)))
+    assert await rig.get("/v1/engines") == {
+        "object": "list",
+        "data": [
+            {
+                "object": "engine",
+                "name": "gpu1",
+                "kind": "vllm",
+                "state": "up",
+                "reason": None,
+                "models": ["org/large", "small"],
+                "simulated": False,
+                "is_open": True,
+                "is_limited": False,
+                "seen_at": 1,
+                "workers": 1,
+                "concurrency": "auto",
+                "politeness": "full",
+                "window": 51,
+                "in_flight": 50,
+                "has_metrics": True,
+                "running": 48.0,
+                "waiting": 3.0,
+                "decision": {"why": "calls wait in the engine", "at": 7},
+            }
+        ],
+    }
+    text = (await rig.call("GET", "/metrics")).text
+    assert 'batchmill_engine_window{engine="gpu1"} 51.0' in text
+    assert 'batchmill_engine_waiting{engine="gpu1"} 3.0' in text
+
+
+async def test_an_engine_that_no_worker_uses_is_listed_as_unknown(rig: Rig) -> None:
+    [card] = (await rig.get("/v1/engines"))["data"]
+    assert (card["state"], card["workers"], card["window"]) == ("unknown", 0, 0)
+    assert card["reason"] == "no worker that uses it is alive"
 
 
 async def test_the_reference_needs_nothing_from_elsewhere(rig: Rig) -> None:

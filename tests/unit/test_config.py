@@ -140,7 +140,7 @@ def test_engines_stand_in_tables(tmp_path: Path) -> None:
     gpu, other = (engine.at(engine.url, settings.engine_key) for engine in settings.engines)
     assert (gpu.name, gpu.url, gpu.kind) == ("gpu1", "http://gpu1:8000/v1", "vllm")
     assert (gpu.concurrency, gpu.timeout_seconds, gpu.key) == (8, 120.0, "secret-one")
-    assert (other.name, other.concurrency, other.key) == ("api.example.com", 64, "secret-two")
+    assert (other.name, other.adaptive, other.key) == ("api.example.com", True, "secret-two")
 
 
 @pytest.mark.parametrize(

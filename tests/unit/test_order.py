@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.core.order import CUTS, KEY_BYTES, BadLine, ShardOrder
+from batchmill.core.order import CUTS, KEY_BYTES, BadLine, Original, ShardOrder
 from batchmill.errors import BlobMissing
 from batchmill.model import LineError
 
@@ -47,11 +47,27 @@ def test_an_order_reads_back_equal(lines: list) -> None:
         assert again.expected_tokens(local) == expected
 
 
+originals = st.builds(Original, st.integers(0, 2**20), st.integers(0, 2**20))
+
+
+@given(st.dictionaries(st.integers(0, 9), originals, max_size=5))
+def test_duplicates_read_back_equal_and_cost_others_nothing(same: dict[int, Original]) -> None:
+    order, without = ShardOrder(same=same), ShardOrder()
+    for _ in range(10):
+        order.add([b"x"], 1)
+        without.add([b"x"], 1)
+    assert ShardOrder.decode(order.encode()) == order
+    assert len(order.encode()) == len(without.encode()) + 12 * len(same)
+    assert (order.encode()[:4] == b"BMO1") == (not same), "older workers read what has none"
+
+
 @given(st.data())
 def test_a_damaged_order_is_missing(data: st.DataObject) -> None:
     order = ShardOrder()
     order.add([b"x"], 1)
     order.add_bad(BadLine(LineError("a", "b")))
+    if data.draw(st.booleans()):
+        order.same[0] = Original(0, 1)
     whole = order.encode()
     cut = data.draw(st.integers(0, len(whole) - 1))
     for damaged in (whole[:cut], whole + b"x", b"X" + whole[1:]):

@@ -89,6 +89,13 @@ def in_state(state: JobState, *, paused: bool = False) -> Job:
         (JOB, (worker(),), (replace(UP, limited=True), UP), R.QUEUED_BEHIND_JOBS),
         (JOB, (worker(JobGauge()),), (UP,), None),
         (JOB, (worker(JobGauge(retrying=2)),), (UP,), R.RETRYING),
+        (JOB, (worker(JobGauge(follows=True)),), (UP,), None),
+        (
+            JOB,
+            (worker(JobGauge(follows=True)), worker(JobGauge(blocked=R.ENGINE_DOWN))),
+            (UP,),
+            R.ENGINE_DOWN,
+        ),
         (JOB, (worker(JobGauge(blocked=R.RATE_LIMITED)),), (UP,), R.RATE_LIMITED),
         (JOB, (worker(JobGauge(retrying=2, blocked=R.ENGINE_DOWN)),), (UP,), R.ENGINE_DOWN),
         (

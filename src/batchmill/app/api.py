@@ -18,7 +18,7 @@ from batchmill.config import Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import Limits
 from batchmill.dialects import ROUTERS
-from batchmill.fleet import EngineSpec, EngineState, EngineStatus
+from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.web.api import ApiRules, KeyMode, begin_draining, create_api
@@ -30,20 +30,24 @@ async def run_api(orders: Orders) -> None:
     """Serve until SIGTERM, then let the requests at hand end."""
     settings, clock = orders.settings, SystemClock()
     assert orders.listen_fd is not None
-    assert orders.wake_fd is not None
-    listener, bell = socket.socket(fileno=orders.listen_fd), socket.socket(fileno=orders.wake_fd)
-    bell.setblocking(False)
+    listener = socket.socket(fileno=orders.listen_fd)
+    bells = [socket.socket(fileno=fd) for fd in orders.wake_fds]
+    for bell in bells:
+        bell.setblocking(False)
 
     def wake() -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            bell.send(b"w")  # a full queue says it as well
+        for bell in bells:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                bell.send(b"w")  # a full queue says it as well
 
     ledger = await open_ledger(settings)
+    engines = Engines(ledger, orders)
+    Orders.follow(engines.take)
     try:
         api = create_api(
             ledger,
             open_blobs(settings),
-            Engines(ledger, settings, orders.engines).catalogue,
+            engines.catalogue,
             rules_of(settings),
             clock,
             wake,
@@ -89,8 +93,13 @@ class Server(uvicorn.Server):
 class Engines:
     """The engines that may be asked: those of the settings, and those of workers that joined."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, specs: tuple[EngineSpec, ...]) -> None:
-        self._ledger, self._aliases, self._specs = ledger, settings.models, specs
+    def __init__(self, ledger: Ledger, orders: Orders) -> None:
+        self._ledger = ledger
+        self.take(orders)
+
+    def take(self, orders: Orders) -> None:
+        """Go by these orders from now on."""
+        self._aliases, self._specs = orders.settings.models, orders.engines
 
     async def catalogue(self) -> Catalogue:
         """What may be asked for now. An engine that no worker has reported yet is unknown."""

@@ -11,14 +11,15 @@ import importlib.util
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
-from batchmill.app.listen import free_port
 from batchmill.app.orders import Orders
-from batchmill.app.supervise import Child
+from batchmill.app.roster import Roster
+from batchmill.app.supervise import Child, Supervisor
 from batchmill.clock import new_id
 from batchmill.config import Settings
 from batchmill.enginespec import EngineSetting
@@ -39,6 +40,11 @@ def new_worker_name() -> str:
     return f"{host[:_HOST_CHARACTERS] or 'host'}-{new_id()[:8]}"
 
 
+def worker_names(first: str, count: int) -> tuple[str, ...]:
+    """What the ledger calls the workers of one parent."""
+    return (first, *(f"{first}-{n}" for n in range(2, count + 1)))
+
+
 def check_extras(engines: Sequence[EngineSetting]) -> None:
     """Raise `ConfigError` where an engine needs what is not installed."""
     wants_local = any(engine.embedded == "local" for engine in engines)
@@ -51,95 +57,94 @@ def check_extras(engines: Sequence[EngineSetting]) -> None:
 class Children:
     """The children of one parent.
 
-    `worker_name` is what the ledger calls its worker, through all lives of it. `bells` are the
-    ends that the API rings and that whoever works hears; `lock` is inherited by all.
+    `names` is what the ledger calls its workers, through all lives of them. `bells` has for each
+    of them the end that the API rings and the one that it hears; `lock` is inherited by all.
     """
 
-    settings: Settings
+    roster: Roster
     ledger: Ledger
-    worker_name: str
+    names: Sequence[str]
     lock: int | None = None
-    bells: tuple[int, int] | None = None
+    bells: Sequence[tuple[int, int]] = ()
     listener: socket.socket | None = None
-    ports: dict[str, int] = field(default_factory=dict)
-    """Where each embedded engine listens, by its name."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return self.roster.settings
 
     def engines(self) -> list[Child]:
         """The embedded engines."""
         children: list[Child] = []
         for engine in self.settings.engines:
             if engine.embedded is not None:
-                port = self.ports.setdefault(engine.name, free_port())
+                port = self.roster.ports[engine.name]
                 arguments = ["--port", str(port)]
                 if engine.argument:
                     option = "--model" if engine.embedded == "local" else "--spec"
                     arguments += [option, engine.argument]
-                if engine.embedded == "local" and engine.concurrency is not None:
-                    arguments += ["--parallel", str(engine.concurrency)]
+                if engine.embedded == "local" and engine.fixed_concurrency:
+                    arguments += ["--parallel", str(engine.fixed_concurrency)]
                 module = f"batchmill.engines.{engine.embedded}"
                 name = f"engine:{engine.name}"
                 children.append(Child(name, module, tuple(arguments), fds=self._fds()))
         return children
 
-    def engine_specs(self) -> tuple[EngineSpec, ...]:
-        """All engines, the embedded ones with the places they were given."""
-        return tuple(
-            engine.at(
-                f"http://127.0.0.1:{self.ports.get(engine.name, 0)}/v1"
-                if engine.embedded
-                else engine.url,
-                self.settings.engine_key,
-            )
-            for engine in self.settings.engines
-        )
-
     def api(self) -> Child:
         """The API, on the listener."""
         assert self.listener is not None
-        assert self.bells is not None
-        listen_fd, wake_fd = self.listener.fileno(), self.bells[0]
-        orders = self._orders(self.engine_specs(), wake_fd=wake_fd, listen_fd=listen_fd)
-        fds = self._fds(listen_fd, wake_fd)
+        listen_fd, rings = self.listener.fileno(), tuple(ring for ring, _ in self.bells)
+        orders = self._orders("", self.roster.specs(), wake_fds=rings, listen_fd=listen_fd)
+        fds = self._fds(listen_fd, *rings)
         return Child("api", "batchmill.app.api", (), orders.encoded(), fds)
 
-    def worker(self) -> Child:
-        """The worker. Its parent knows when it has died, and then opens its leases at once."""
-        return self._works("worker", self.engine_specs())
+    def workers(self) -> list[Child]:
+        """The workers. Their parent knows when one has died, and then opens its leases at once."""
+        specs = self.roster.specs()
+        children = worker_names("worker", len(self.names))
+        return [self._works(n, child, "worker", specs) for n, child in enumerate(children)]
 
     def housekeeper(self) -> Child:
         """A worker without engines, for API processes that have no worker beside them."""
-        return self._works("housekeeper", ())
+        return self._works(0, "housekeeper", "housekeeper", ())
+
+    def tell(self, supervisor: Supervisor) -> None:
+        """Tell those that run, and work with engines or show them, which there are now."""
+        told = [*self.workers(), *([self.api()] if self.listener is not None else [])]
+        for child in told:
+            supervisor.tell(child.name, child.orders)
 
     async def engines_accept(self) -> None:
         """Wait a while for the embedded engines, so that the worker's first look finds them."""
-        await asyncio.gather(*(_accepts(port) for port in self.ports.values()))
+        await asyncio.gather(*(_accepts(port) for port in self.roster.ports.values()))
 
-    def _works(self, name: str, engines: Sequence[EngineSpec]) -> Child:
-        wake_fd = self.bells[1] if self.bells else None
-        orders = self._orders(engines, wake_fd=wake_fd)
-        fds = self._fds() if wake_fd is None else self._fds(wake_fd)
-        module = f"batchmill.app.{name}"
-        return Child(name, module, (), orders.encoded(), fds, self._worker_died)
+    def _works(self, n: int, child: str, module: str, engines: Sequence[EngineSpec]) -> Child:
+        name, hears = self.names[n], tuple(hear for _, hear in self.bells[n : n + 1])
+        orders = self._orders(name, engines, wake_fds=hears)
+        died = partial(self._worker_died, name)
+        place = f"batchmill.app.{module}"
+        return Child(child, place, (), orders.encoded(), self._fds(*hears), died)
 
     def _orders(
-        self, engines: Sequence[EngineSpec], *, wake_fd: int | None, listen_fd: int | None = None
+        self,
+        worker: str,
+        engines: Sequence[EngineSpec],
+        *,
+        wake_fds: tuple[int, ...],
+        listen_fd: int | None = None,
     ) -> Orders:
         return Orders.of(
-            self.settings,
-            engines,
-            worker=self.worker_name,
-            wake_fd=wake_fd,
-            listen_fd=listen_fd,
+            self.settings, engines, worker=worker, wake_fds=wake_fds, listen_fd=listen_fd
         )
 
     def _fds(self, *own: int) -> tuple[int, ...]:
         return own if self.lock is None else (self.lock, *own)
 
-    async def _worker_died(self) -> None:
+    async def _worker_died(self, name: str) -> None:
         try:
-            await self.ledger.release_worker(self.worker_name, struck=True)
+            await self.ledger.release_worker(name, struck=True)
         except LedgerError as e:
-            log.warning("release_failed", worker=self.worker_name, error=str(e))
+            log.warning("release_failed", worker=name, error=str(e))
 
 
 async def _accepts(port: int) -> None:

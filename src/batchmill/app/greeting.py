@@ -18,17 +18,17 @@ _POLL_SECONDS: Final = 0.05
 
 
 async def engines_seen(children: Children, supervisor: Supervisor) -> tuple[EngineStatus, ...]:
-    """The engines as the worker first sees them, or what is known when that takes too long."""
-    specs = children.engine_specs()
+    """The engines as the first worker sees them first, or what is known when that takes too
+    long."""
     seen = unseen_engines(children)
-    if not specs:
+    if not seen:
         return seen
     with contextlib.suppress(TimeoutError, LedgerError):
         async with asyncio.timeout(ENGINES_SEEN_SECONDS):
             while True:
                 for worker in await children.ledger.workers():
                     its = worker.pid == supervisor.pid("worker")
-                    mine = worker.id == children.worker_name and its
+                    mine = worker.id == children.names[0] and its
                     seen = worker.beat.engines if mine and worker.beat.engines else seen
                 if all(engine.state is not EngineState.UNKNOWN for engine in seen):
                     break
@@ -38,7 +38,7 @@ async def engines_seen(children: Children, supervisor: Supervisor) -> tuple[Engi
 
 def unseen_engines(children: Children) -> tuple[EngineStatus, ...]:
     """The engines while nobody has looked at them."""
-    specs = children.engine_specs()
+    specs = children.roster.specs()
     return tuple(EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN) for spec in specs)
 
 

@@ -2,7 +2,7 @@
 
 Whatever happens to its parent, the child ends with it: the kernel kills it (PR_SET_PDEATHSIG),
 and so does the end of its standard input. The first line of that input are its orders, which the
-module reads from `sys.stdin`.
+module reads from `sys.stdin`; later lines are orders that changed (`orders.py`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def main() -> None:
     give_memory_back()
     if os.getppid() != int(parent):
         sys.exit(1)  # it died before the kernel was told
-    orders = _first_line()
-    threading.Thread(target=_end_with_input, daemon=True, name="parent-watch").start()
-    sys.stdin = io.StringIO(orders)
+    orders, rest = _first_line()
+    later, end = os.pipe()
+    threading.Thread(target=_pass_on, args=(rest, end), daemon=True, name="parent-watch").start()
+    sys.stdin = _Input(orders, later)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -48,21 +49,36 @@ def give_memory_back() -> None:
         c.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
-def _first_line() -> str:
-    """The one line that a parent writes; afterwards it only keeps the pipe open."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
+class _Input(io.StringIO):
+    """The orders as text; `fileno` is where later ones come from."""
+
+    def __init__(self, orders: str, later: int) -> None:
+        super().__init__(orders)
+        self._later = later
+
+    def fileno(self) -> int:
+        return self._later
+
+
+def _first_line() -> tuple[str, bytes]:
+    """The line that a parent writes first, and what came with it of those after it."""
+    read = bytearray()
+    while b"\n" not in read:
         piece = os.read(0, 65536)
         if not piece:
             sys.exit(1)
-        line += piece
-    return line.decode()
+        read += piece
+    line, _, rest = bytes(read).partition(b"\n")
+    return f"{line.decode()}\n", rest
 
 
-def _end_with_input() -> None:
-    while os.read(0, 65536):
-        pass
-    os._exit(1)
+def _pass_on(piece: bytes, end: int) -> None:
+    """Pass on what the parent writes, and end with it."""
+    while True:
+        while piece:
+            piece = piece[os.write(end, piece) :]
+        if not (piece := os.read(0, 65536)):
+            os._exit(1)
 
 
 if __name__ == "__main__":

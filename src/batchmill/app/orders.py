@@ -1,12 +1,15 @@
-"""What a child of `serve` is told: one line of JSON on its standard input, never an argument.
+"""What a child of `serve` is told: a line of JSON on its standard input, never an argument, and
+another one whenever it changes.
 
 Arguments and environments can be read by others; engine keys and webhook secrets stand in here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +30,8 @@ class Orders:
     engines: tuple[EngineSpec, ...]
     worker: str
     """What the ledger calls this parent's worker."""
-    wake_fd: int | None = None
+    wake_fds: tuple[int, ...] = ()
+    """Where the API rings for workers, or where a worker hears it."""
     listen_fd: int | None = None
     webhook_secrets: tuple[str, ...] = ()
 
@@ -38,7 +42,7 @@ class Orders:
         engines: Sequence[EngineSpec],
         *,
         worker: str,
-        wake_fd: int | None = None,
+        wake_fds: tuple[int, ...] = (),
         listen_fd: int | None = None,
     ) -> Orders:
         """The orders of one child."""
@@ -46,12 +50,27 @@ class Orders:
         if settings.database_url is not None:
             values["database_url"] = settings.database_url.get_secret_value()
         secrets = settings.webhook_secrets
-        return cls(values, tuple(engines), worker, wake_fd, listen_fd, secrets)
+        return cls(values, tuple(engines), worker, wake_fds, listen_fd, secrets)
 
     @classmethod
     def read(cls) -> Orders:
         """The orders of this process."""
         return msgspec.json.decode(sys.stdin.readline(), type=cls)
+
+    @classmethod
+    def follow(cls, changed: Callable[[Orders], None]) -> None:
+        """Call that with whatever this process is ordered from now on; on the running loop."""
+        later, unread = sys.stdin.fileno(), bytearray()
+        os.set_blocking(later, False)
+
+        def hear() -> None:
+            unread.extend(os.read(later, 65536))
+            *lines, rest = unread.split(b"\n")
+            unread[:] = rest
+            if lines:
+                changed(msgspec.json.decode(lines[-1], type=cls))
+
+        asyncio.get_running_loop().add_reader(later, hear)
 
     def encoded(self) -> str:
         """One line of JSON."""

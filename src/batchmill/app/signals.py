@@ -1,4 +1,5 @@
-"""What a parent hears: the first SIGTERM or SIGINT asks it to stop, the second to hurry."""
+"""What a parent hears: the first SIGTERM or SIGINT asks it to stop, the second to hurry; SIGHUP to
+read its configuration anew."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ class Told:
     """What signals have said so far."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reread: asyncio.Event = field(default_factory=asyncio.Event)
     hurry: bool = False
 
     @property
@@ -32,6 +34,8 @@ def listen_to_signals(supervisor: Supervisor) -> Told:
             supervisor.kill()
         told.stop.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, told.reread.set)
     return told

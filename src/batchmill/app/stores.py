@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,14 @@ from batchmill.ports import Blobs, Ledger
 log = structlog.get_logger()
 
 WORKER: Final = "serve"
-"""What the ledger calls the worker of the one `serve` of a data directory, through all its
-lives. Workers that join it have names of their own."""
+"""What the ledger calls the first worker of the one `serve` of a data directory, through all its
+lives; the others have a number behind it. Workers that join it have names of their own."""
 PROBE: Final = probe_name("start")
+
+
+def is_own(worker: str) -> bool:
+    """Whether that is the name of a worker of the one `serve` of a data directory."""
+    return re.fullmatch(rf"{WORKER}(-\d{{1,3}})?", worker) is not None
 
 
 def prepare_data(settings: Settings) -> None:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -77,10 +77,25 @@ class Supervisor:
         self._children[child.name] = running
         self._tasks.create_task(_keep(running))
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all that were started."""
+        return frozenset(self._children)
+
     def pid(self, name: str) -> int | None:
         """The process id of a child, while it runs."""
         process = self._children[name].process
         return process.pid if process else None
+
+    def tell(self, name: str, orders: str) -> None:
+        """Give these orders to a child, and to every later life of it. One that was never started
+        is not told."""
+        running = self._children.get(name)
+        if running is None or running.child.orders == orders:
+            return
+        running.child = replace(running.child, orders=orders)
+        if running.process is not None:
+            _write(running.process, orders)
 
     async def stop(self, names: Collection[str], seconds: float) -> None:
         """Ask these children to end and wait until they have; kills those that take longer."""
@@ -128,12 +143,12 @@ async def _keep(running: _Running) -> None:
 async def _live_once(running: _Running) -> str:
     """One life of the child; how it ended."""
     try:
-        running.process = await _spawn(running.child)
+        process = await _spawn(running)
     except OSError as e:
         return f"did not start: {e.strerror}"
     if running.stopping.is_set():
         _signal(running, signal.SIGKILL)  # told to stop while it was being started
-    code = await running.process.wait()
+    code = await process.wait()
     running.process = None
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
@@ -144,8 +159,9 @@ def _signal(running: _Running, number: signal.Signals) -> None:
             running.process.send_signal(number)
 
 
-async def _spawn(child: Child) -> asyncio.subprocess.Process:
+async def _spawn(running: _Running) -> asyncio.subprocess.Process:
     """Start the process in a session of its own, so that only its parent hears Ctrl-C."""
+    child = running.child
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "batchmill.app.launch", str(os.getpid())),
         *(child.module, *child.arguments),
@@ -154,9 +170,14 @@ async def _spawn(child: Child) -> asyncio.subprocess.Process:
         pass_fds=child.fds,
         start_new_session=True,
     )
-    assert process.stdin is not None
-    with contextlib.suppress(ConnectionError):
-        process.stdin.write(child.orders.encode() + b"\n")
-        await process.stdin.drain()
+    running.process = process
+    _write(process, running.child.orders)
     log.debug("child_started", child=child.name, pid=process.pid)
     return process
+
+
+def _write(process: asyncio.subprocess.Process, orders: str) -> None:
+    """What a child has not read yet is kept for it."""
+    assert process.stdin is not None
+    if not process.stdin.is_closing():
+        process.stdin.write(orders.encode() + b"\n")

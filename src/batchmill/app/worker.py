@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvloop
 
 from batchmill.app.orders import Orders
 from batchmill.app.stopping import flights_seconds
 from batchmill.app.stores import open_blobs, open_ledger
+from batchmill.calls import Transport
 from batchmill.clock import Clock, SystemClock
 from batchmill.config import Settings
 from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
+from batchmill.core.linkset import Opener
 from batchmill.core.worker import Stores, Worker, WorkerRules
 from batchmill.dialects.formats import FORMATS
 from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
-from batchmill.fleet import Timing
+from batchmill.fleet import EngineSpec, Timing
 from batchmill.ports import Blobs, Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
@@ -32,20 +36,37 @@ from batchmill.webhooks.post import Poster
 
 async def run_worker(orders: Orders, *, sends: bool = True) -> None:
     """Work until SIGTERM, then drain. One that `sends` nothing only keeps house."""
-    settings = orders.settings
+    settings, clock = orders.settings, SystemClock()
+    budget = ByteBudget(settings.memory_budget)
+    opened = opener(clock, budget)
     ledger = await open_ledger(settings)
     try:
-        worker = make_worker(orders, ledger, open_blobs(settings), SystemClock(), sends=sends)
+        stores = ledger, open_blobs(settings)
+        worker = make_worker(orders, *stores, clock, budget, opened, sends=sends)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        if orders.wake_fd is not None:
-            bell = socket.socket(fileno=orders.wake_fd)
+        for fd in orders.wake_fds:
+            bell = socket.socket(fileno=fd)
             bell.setblocking(False)
             loop.add_reader(bell, _rung, bell, worker)
-        await worker.run(stop)
+        later: asyncio.Queue[Orders] = asyncio.Queue()
+        Orders.follow(later.put_nowait)
+        async with asyncio.TaskGroup() as tasks:
+            obeying = tasks.create_task(_obey(later, worker, opened))
+            await worker.run(stop)
+            obeying.cancel()
     finally:
         await ledger.close_connections()
+
+
+def opener(clock: Clock, budget: ByteBudget) -> Opener:
+    """What opens the way to an engine, for workers with that budget."""
+
+    def opened(spec: EngineSpec) -> Transport:
+        return HttpTransport(spec, clock, budget)
+
+    return opened
 
 
 def make_worker(
@@ -53,6 +74,8 @@ def make_worker(
     ledger: Ledger,
     blobs: Blobs,
     clock: Clock,
+    budget: ByteBudget,
+    opened: Opener,
     *,
     sends: bool = True,
     only_model: str | None = None,
@@ -60,21 +83,17 @@ def make_worker(
 ) -> Worker:
     """A worker over these stores, which the caller closes. Lines go to `only_model`, whatever
     they name, where there is one; else validation refuses those of which `can_serve` says no."""
-    settings, budget = orders.settings, ByteBudget(orders.settings.memory_budget)
+    settings = orders.settings
+    rules = rules_of(settings, blobs.group_seconds, sends=sends)
     return Worker(
         orders.worker,
         Stores(ledger, blobs, lambda: open_ledger(settings)),
-        [(spec, HttpTransport(spec, clock, budget)) for spec in orders.engines],
+        [(spec, opened(spec)) for spec in orders.engines],
         settings.models,
         FORMATS,
         LineRules(can_serve, settings.max_line_size, settings.max_job_lines),
         clock,
-        rules_of(
-            settings,
-            blobs.group_seconds,
-            sends=sends,
-            only_model=only_model,
-        ),
+        replace(rules, only_model=only_model),
         released=budget.release,
         post=Poster(
             Guard(settings.webhook_allow_hosts, SystemResolver()),
@@ -85,6 +104,13 @@ def make_worker(
     )
 
 
+async def _obey(later: asyncio.Queue[Orders], worker: Worker, opened: Opener) -> None:
+    """Work for ever with the engines and aliases of the newest orders."""
+    while True:
+        orders = await later.get()
+        await worker.change_engines(orders.engines, orders.settings.models, opened)
+
+
 def _rung(bell: socket.socket, worker: Worker) -> None:
     """Take every ring that has piled up, and look for work once."""
     with contextlib.suppress(BlockingIOError):
@@ -93,13 +119,7 @@ def _rung(bell: socket.socket, worker: Worker) -> None:
     worker.wake()
 
 
-def rules_of(
-    settings: Settings,
-    group_seconds: float,
-    *,
-    sends: bool = True,
-    only_model: str | None = None,
-) -> WorkerRules:
+def rules_of(settings: Settings, group_seconds: float, *, sends: bool = True) -> WorkerRules:
     """The settings that concern a worker, and how long its blob store lets outcomes gather."""
     return WorkerRules(
         group=GroupRules(seconds=group_seconds),
@@ -108,8 +128,15 @@ def rules_of(
         low_disk_bytes=settings.low_disk,
         upload_retention_seconds=settings.keep_uploads.total_seconds(),
         sends=sends,
-        only_model=only_model,
     )
+
+
+def allow_many_connections() -> None:
+    """As many open files as this process may have at all: a call in flight is one, and 1,024, the
+    usual limit, are fewer than two engines may get."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def collect_seldom() -> None:
@@ -121,4 +148,5 @@ def collect_seldom() -> None:
 if __name__ == "__main__":
     configure_logs("worker")
     collect_seldom()
+    allow_many_connections()
     uvloop.run(run_worker(Orders.read()))

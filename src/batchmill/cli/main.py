@@ -43,6 +43,9 @@ Engines = Annotated[
 ]
 
 
+Workers = Annotated[int | None, typer.Option(help="Worker processes, one a core at most (1).")]
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
@@ -55,6 +58,7 @@ def serve(
         Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")
     ] = None,
     role: Annotated[Role | None, typer.Option(help="Which processes to start (all).")] = None,
+    workers: Workers = None,
     *,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without any API key.")
@@ -65,22 +69,23 @@ def serve(
     Every setting can also stand in the TOML file, or in the environment as BATCHMILL_NAME;
     flags win over both. See docs/settings.md.
     """
-    from batchmill.app.serve import serve as run_all  # noqa: PLC0415 - other commands start faster
+    from batchmill.app.following import Source  # noqa: PLC0415 - other commands start faster
+    from batchmill.app.serve import serve as run_all  # noqa: PLC0415
     from batchmill.telemetry import configure_logs  # noqa: PLC0415
 
-    settings = load(
-        {
-            "host": host,
-            "port": port,
-            "data": data,
-            "engines": engine,
-            "config": config,
-            "role": role,
-            "insecure": insecure or None,
-        }
-    )
+    flags = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "engines": engine,
+        "config": config,
+        "role": role,
+        "workers": workers,
+        "insecure": insecure or None,
+    }
+    settings = load(flags)
     configure_logs("serve")
-    raise typer.Exit(run_all(settings, _say))
+    raise typer.Exit(run_all(settings, Source(flags), _say))
 
 
 @app.command()
@@ -92,17 +97,20 @@ def worker(
     config: Annotated[
         Path | None, typer.Option(help="TOML file (./batchmill.toml where it exists).")
     ] = None,
+    workers: Workers = None,
 ) -> None:
     """Run jobs without an API, until Ctrl-C or SIGTERM; any number side by side.
 
     Reads the same settings as serve.
     """
-    from batchmill.app.work import work  # noqa: PLC0415 - other commands start faster
+    from batchmill.app.following import Source  # noqa: PLC0415 - other commands start faster
+    from batchmill.app.work import work  # noqa: PLC0415
     from batchmill.telemetry import configure_logs  # noqa: PLC0415
 
-    settings = load({"data": data, "engines": engine, "config": config})
+    flags = {"data": data, "engines": engine, "config": config, "workers": workers}
+    settings = load(flags)
     configure_logs("worker")
-    raise typer.Exit(work(settings, _say))
+    raise typer.Exit(work(settings, Source(flags), _say))
 
 
 def _say(line: str) -> None:

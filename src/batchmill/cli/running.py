@@ -20,7 +20,7 @@ import uvloop
 from batchmill.app.launch import give_memory_back
 from batchmill.app.run.conduct import Ended, conduct
 from batchmill.app.run.wanted import Wanted
-from batchmill.app.worker import collect_seldom
+from batchmill.app.worker import allow_many_connections, collect_seldom
 from batchmill.cli.output import note
 from batchmill.cli.progressbar import ProgressBar
 from batchmill.cli.runsights import LOG_SECONDS, Sights, closing_lines
@@ -58,6 +58,7 @@ def carried_out(wanted: Wanted, *, quiet: bool) -> int:
     """The exit code, once all is said."""
     give_memory_back()
     collect_seldom()
+    allow_many_connections()
     try:
         ended = uvloop.run(_watched(wanted, quiet=quiet))
     except ConfigError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 from msgspec.structs import replace
 
+from batchmill.core.bodies import Bodies, place_of
 from batchmill.core.decode import glance_all
 from batchmill.core.lines import spans
 from batchmill.core.names import kept_name, order_name
@@ -49,7 +50,7 @@ async def begin_child(
 ) -> None:
     """Keep what is kept, then queue the child. Fails it where its parent's results are lost."""
     try:
-        kept = await _keep_all(lease, parent, ledger, blobs)
+        kept = await _keep_all(lease, child, parent, ledger, blobs)
     except BlobMissing as error:
         message = f"The results of the job that is retried can no longer be read: {error}"
         log.warning("retry_results_missing", job=child.id, blob=error.name)
@@ -66,11 +67,11 @@ async def begin_child(
     )
 
 
-async def _keep_all(lease: Lease, parent: JobId, ledger: Ledger, blobs: Blobs) -> Kept:
+async def _keep_all(lease: Lease, child: Job, parent: JobId, ledger: Ledger, blobs: Blobs) -> Kept:
     choice = await ledger.choice_of(lease.job)
     inputs = await ledger.job_inputs(lease.job)
     there = await ledger.kept_shards(lease.job)
-    sums = _Sums()
+    sums, orders = _Sums(), Orders(child, inputs, blobs)
     n = 0
     while shards := await ledger.shard_results(parent, range(n, n + SHARDS_AT_ONCE)):
         n += SHARDS_AT_ONCE
@@ -80,9 +81,8 @@ async def _keep_all(lease: Lease, parent: JobId, ledger: Ledger, blobs: Blobs) -
             sums.add(beginning)
             if each.shard.n >= there:
                 made.append(await _copy(lease.job, beginning, blobs))
+                await orders.write(beginning)
         if made:
-            opened = [each.shard for each in made if not each.is_whole]
-            await _write_orders(lease.job, opened, inputs, blobs)
             await ledger.keep(lease, made)
     return sums.kept()
 
@@ -152,20 +152,48 @@ class _Sums:
         return Kept(self.succeeded, self.failed, self.usage, self.failures)
 
 
-async def _write_orders(
-    child: JobId, shards: Sequence[Shard], inputs: Sequence[JobInput], blobs: Blobs
-) -> None:
-    """Write the dispatch order anew, which went with the parent. Without it lines are sent as
-    they come, so an input that cannot be read is left to whoever runs the shard."""
-    for shard in shards:
+class Orders:
+    """Writes the dispatch orders of a child anew: its parent's went with it. Without one lines are
+    sent as they come, so an input that cannot be read is left to whoever runs the shard.
+
+    Where the child dedupes, lines that are sent again are the same as such lines alone, and after a
+    death in between as those of the shards that were not kept before.
+    """
+
+    def __init__(self, child: Job, inputs: Sequence[JobInput], blobs: Blobs) -> None:
+        self._child, self._inputs, self._blobs = child.id, inputs, blobs
+        self._bodies = Bodies(child.endpoint) if child.dedupe else None
+        self._written: list[Shard] = []
+
+    async def write(self, beginning: Beginning) -> None:
+        """Write that of a shard, unless none of its lines is sent again."""
+        shard = beginning.results.shard
+        if len(beginning.sides) == shard.lines:
+            return
         try:
-            where = Range(inputs[shard.input].blob, shard.offset, shard.length)
-            [data] = await blobs.read_ranges([where])
-            order = await asyncio.to_thread(order_of, data, shard)
+            where = Range(self._inputs[shard.input].blob, shard.offset, shard.length)
+            [data] = await self._blobs.read_ranges([where])
+            order = await asyncio.to_thread(self._order, data, beginning)
         except BlobMissing as error:
-            log.warning("retry_order_missing", job=child, shard=shard.n, error=str(error))
+            log.warning("retry_order_missing", job=self._child, shard=shard.n, error=str(error))
         else:
-            await blobs.put_many([(order_name(child, shard.n), [order.encode()])])
+            await self._blobs.put_many([(order_name(self._child, shard.n), [order.encode()])])
+
+    def _order(self, data: bytes, beginning: Beginning) -> ShardOrder:
+        shard = beginning.results.shard
+        order = order_of(data, shard)
+        if self._bodies is None:
+            return order
+        for span in spans(data, shard):
+            if span.local in beginning.sides:
+                continue
+            number = shard.first_line + span.local
+            first = self._bodies.first(data[span.start : span.end], number)
+            if first is not None:
+                written = self._written
+                order.same[span.local] = place_of(first, written, shard.n, shard.first_line)
+        self._written.append(shard)
+        return order
 
 
 def order_of(data: bytes, shard: Shard) -> ShardOrder:

@@ -16,11 +16,12 @@ from typing import Protocol
 import structlog
 
 from batchmill.clock import Clock, jitter
-from batchmill.core.failing import Failure, grouped
+from batchmill.core.failing import Failure, grouped, merged
 from batchmill.core.names import part_name
 from batchmill.core.retry import backoff
 from batchmill.core.work import OpenShard
 from batchmill.errors import BlobError, LedgerUnavailable
+from batchmill.failures import Failures
 from batchmill.model import (
     Answer,
     BlobName,
@@ -60,6 +61,8 @@ class Batchlet:
     usages: list[Usage] = field(default_factory=list)
     held_bytes: int = 0
     failures: list[Failure] = field(default_factory=list)
+    copied: int = 0
+    copied_failures: list[Failures] = field(default_factory=list)
 
 
 Group = dict[OpenShard, Batchlet]
@@ -69,6 +72,10 @@ class StorageSaid(Protocol):
     """Hears whether the last thing that was to be made durable could be."""
 
     def __call__(self, *, written: bool) -> None: ...
+
+
+def _nothing() -> None:
+    return
 
 
 class Collector:
@@ -84,21 +91,22 @@ class Collector:
         released: Callable[[int], None],
         storage: StorageSaid,
         counted: Callable[[JobId, int], None],
-        written: Callable[[], None],
     ) -> None:
         self._ledger, self._blobs, self._clock, self._rules = ledger, blobs, clock, rules
         self._released, self._storage, self._counted = released, storage, counted
-        self._written = written
         self._group: Group = {}
         self._group_bytes = 0
         self._seconds = min(rules.first_seconds, rules.seconds)
         self._dirty = asyncio.Event()
         self._due = asyncio.Event()
+        self._begun = self._ended = 0
+        self.written = asyncio.Event()
+        """Set once the next group is durable or thrown away; then there is another one."""
         self.is_held_up = False
         """A group could not be made durable and is tried again."""
         self._held_lines = 0
-        self.most_held: float = inf
-        """How many outcomes that are not durable yet it has room for."""
+        self._most_held: float = inf
+        self._made_room: Callable[[], None] = _nothing
 
     def add(
         self,
@@ -131,11 +139,34 @@ class Collector:
         """Note why the line that was added last did not succeed."""
         self._group[shard].failures.append(failure)
 
+    def hold_at_most(self, lines: int, made_room: Callable[[], None]) -> None:
+        """Have room for so many outcomes that are not durable yet. `made_room` is called whenever
+        some have become so."""
+        self._most_held, self._made_room = lines, made_room
+
     def has_room(self) -> bool:
-        """Whether it may take more; half full it hurries. `written` tells when there is room."""
-        if 2 * self._held_lines >= self.most_held:
+        """Whether it may take more; half full it hurries."""
+        if 2 * self._held_lines >= self._most_held:
             self.hurry()
-        return self._held_lines < self.most_held
+        return self._held_lines < self._most_held
+
+    def add_copy(
+        self, shard: OpenShard, local: int, line: bytes, failures: Failures | None
+    ) -> None:
+        """Take the result line of one that has the outcome of another; in `failures` it alone,
+        where that one failed."""
+        self.add(shard, local, Stream.OUT if failures is None else Stream.ERR, line, NO_USAGE)
+        mine = self._group[shard]
+        mine.copied += 1
+        if failures is not None:
+            mine.copied_failures.append(failures)
+
+    async def flushed(self) -> None:
+        """Wait until what was added last is durable or thrown away."""
+        mine = self._begun
+        self.hurry()
+        while self._ended <= mine:
+            await self.written.wait()
 
     def hurry(self) -> None:
         """Somebody waits for the group: write it as soon as the last one is done."""
@@ -147,8 +178,7 @@ class Collector:
             await self._dirty.wait()
             await self._fill()
             await self._write(self._taken())
-            if self.most_held is not inf:
-                self._written()
+            self._made_room()
 
     def _hold_up(self) -> None:
         self.is_held_up = True
@@ -156,6 +186,7 @@ class Collector:
 
     def _taken(self) -> Group:
         group, self._group, self._group_bytes = self._group, {}, 0
+        self._begun += 1
         self._dirty.clear()
         self._due.clear()
         return group
@@ -203,6 +234,9 @@ class Collector:
             self._held_lines -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
+        self._ended += 1
+        written, self.written = self.written, asyncio.Event()
+        written.set()
 
 
 def _part(shard: OpenShard, mine: Batchlet) -> Part:
@@ -212,4 +246,5 @@ def _part(shard: OpenShard, mine: Batchlet) -> Part:
     lengths = [len(line) for line in mine.lines]
     offsets = accumulate(lengths, initial=0)
     entries = tuple(map(PartEntry, mine.places, offsets, lengths, mine.streams))
-    return Part(name, entries, sum(lengths), total(mine.usages), grouped(mine.failures))
+    failures = grouped(mine.failures) + merged(mine.copied_failures)
+    return Part(name, entries, sum(lengths), total(mine.usages), failures, mine.copied)

@@ -16,19 +16,20 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from batchmill.calls import Answered, Call, Flight, Overloaded, Refused, Reply
+from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Refused, Reply
 from batchmill.clock import Clock, jitter
+from batchmill.core.bundling import Bundles
 from batchmill.core.collect import Collector
-from batchmill.core.failing import failure_of
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lines import open_line, with_model
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links
+from batchmill.core.outcomes import write_outcome
 from batchmill.core.pool import Pool
 from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
-from batchmill.model import Answer, Fate, Outcome, Stream, Verdict
+from batchmill.model import Answer, Fate, Outcome, Verdict
 from batchmill.ports import Formats, Ledger
 
 log = structlog.get_logger()
@@ -69,6 +70,7 @@ class Dispatcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._out: set[Attempt] = set()
+        self._bundles = Bundles(self, pool, clock, released)
         self._tasks: asyncio.TaskGroup | None = None
         self._broken: asyncio.Future[None] | None = None
 
@@ -84,6 +86,7 @@ class Dispatcher:
             self._tasks = None
             for attempt in tuple(self._out):
                 self._abort(attempt)
+            self._bundles.abort()
 
     def offer(self, shard: OpenShard, lines: list[OpenLine]) -> None:
         """Let the lines of a shard be sent; a serial shard's one after the other."""
@@ -97,7 +100,7 @@ class Dispatcher:
     def offer_next(self, shard: OpenShard) -> None:
         """Let a serial shard's next line be sent once none is out and every outcome is durable:
         else the lines before one that kills its worker would be sent, and noted, once more."""
-        none_is_out = shard.waiting == len(shard.backlog)
+        none_is_out = shard.waiting == len(shard.backlog) + shard.followers
         if shard.backlog and none_is_out and not shard.uncommitted:
             self.pool.add(shard.backlog.popleft())
             self.ring()
@@ -113,11 +116,13 @@ class Dispatcher:
         for."""
         for attempt in [each for each in self._out if each.line.shard is shard]:
             self._abort(attempt)
+        self._bundles.abort(shard)
         self.ring()
 
     def routes_out(self, link: Link) -> list[Route]:
         """The routes of the calls that are out to an engine."""
-        return [attempt.route for attempt in self._out if attempt.link is link]
+        mine = [attempt.route for attempt in self._out if attempt.link is link]
+        return mine + self._bundles.routes_out(link)
 
     def ring(self) -> None:
         """Something may be sendable now: fill the engines' windows, a line each in turn."""
@@ -135,6 +140,8 @@ class Dispatcher:
             return False
         shard = line.shard
         route: Route = (shard.job.endpoint, line.model)
+        if link.spec.embeddings_per_call > 1 and self._bundles.send(link, line, route, now):
+            return True
         alone = line.history is not None and line.history.must_run_alone
         attempt = Attempt(link, line, route, alone, now)
         shard.flights += 1
@@ -179,13 +186,18 @@ class Dispatcher:
                 self._act(attempt, reply)
             elif isinstance(reply, Answered):
                 self._released(reply.held_bytes)
-            while self._tasks is not None and not attempt.link.gate.is_full:
-                if not self._send_next(attempt.link):
-                    break
+            self.refill(attempt.link)
         except Exception as error:  # noqa: BLE001 - the worker ends with it
-            self._break(error)
+            self.broke(error)
 
-    def _break(self, error: Exception) -> None:
+    def refill(self, link: Link) -> None:
+        """Send the next lines to an engine that has room again."""
+        while self._tasks is not None and not link.gate.is_full:
+            if not self._send_next(link):
+                break
+
+    def broke(self, error: Exception) -> None:
+        """End with this error."""
         if self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)
 
@@ -246,6 +258,9 @@ class Dispatcher:
         gate = link.gate
         if isinstance(reply, Answered):
             gate.answered(route, well=True)
+            if gate.window is not None:
+                now = self._clock.boot()
+                gate.took(now - attempt.sent_at, reply.usage.output_tokens, now)
             outcome = Outcome(
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
@@ -259,14 +274,14 @@ class Dispatcher:
             jitter=jitter(),
         )
         now = self._clock.boot()
-        self._note(gate, route, reply, decision, attempt.sent_at, now)
+        self.note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):
                 self.finish(line, attempt.custom_id, outcome)
             case Again(after_seconds=after) | SetAside(after_seconds=after):
-                self._delay(line, now + after)
+                self.delay(line, now + after)
 
-    def _delay(self, line: OpenLine, until: float) -> None:
+    def delay(self, line: OpenLine, until: float) -> None:
         """Try the line again from that moment on."""
         if line.shard.serial and self._tasks is not None:
             self._tasks.create_task(self._note_and_delay(line, until))
@@ -286,10 +301,12 @@ class Dispatcher:
             self.pool.delay(line, until)
             self.ring()
 
-    def _note(
+    def note(
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
     ) -> None:
         """Tell the gate what a reply that is no answer says about the engine."""
+        if isinstance(reply, Broken) and reply.kind == "timeout":
+            gate.timed_out(now)
         match decision:
             case SetAside(scope, reason):
                 gate.set_aside(scope, route, reason, sent_at=sent_at, now=now)
@@ -319,28 +336,3 @@ class Dispatcher:
         )
         if shard.serial:
             self._collector.hurry()
-
-
-def write_outcome(
-    shard: OpenShard,
-    number: int,
-    local: int,
-    custom_id: bytes,
-    outcome: Outcome,
-    formats: Formats,
-    collector: Collector,
-    held_bytes: int = 0,
-) -> None:
-    """Write the result line of one line of a shard and hand it to the collector."""
-    job = shard.job
-    text = formats[job.dialect].result(job, number, custom_id, outcome)
-    if outcome.fate is Fate.SUCCEEDED:
-        collector.add(shard, local, Stream.OUT, text, outcome.usage, held_bytes)
-    else:
-        collector.add(shard, local, Stream.ERR, text, outcome.usage, held_bytes)
-        collector.add_failure(shard, failure_of(local, custom_id, outcome))
-    shard.settled[local] = 1
-    shard.waiting -= 1
-    if not shard.waiting:
-        collector.hurry()
-        shard.changed()

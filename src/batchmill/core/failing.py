@@ -60,6 +60,22 @@ def grouped(failures: Sequence[Failure]) -> tuple[Failures, ...]:
     )
 
 
+def merged(found: Sequence[Failures]) -> tuple[Failures, ...]:
+    """The failures by code, where those of one line each are given."""
+    groups: dict[tuple[str, FailureKind], list[Failures]] = {}
+    for each in found:
+        groups.setdefault((each.code, each.kind), []).append(each)
+    return tuple(
+        replace(mine[0], lines=tuple(line for each in mine for line in each.lines))
+        for mine in groups.values()
+    )
+
+
+def failures_of_copy(found: Failures, line: int, custom_id: bytes) -> Failures:
+    """That a line failed as another one did."""
+    return replace(found, lines=(line,), custom_id=_shown_id(custom_id))
+
+
 def kind_of(outcome: Outcome) -> FailureKind:
     """How a line that did not succeed failed."""
     if outcome.fate in _KINDS:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+from batchmill.calls import Load
 from batchmill.core.limits import Limits
 from batchmill.core.retry import Scope
+from batchmill.core.window import Window
 from batchmill.model import WaitingReason
 
 ASIDE_SECONDS = 0.5
@@ -35,12 +37,13 @@ class Aside:
 
 @dataclass(slots=True)
 class Gate:
-    """One engine's admission: at most `concurrency` in flight, fewer while it is overloaded,
-    a single trial line through whatever is set aside, and no more than this worker's share of
-    its limits, where it has any."""
+    """One engine's admission: as many in flight as its window says, or at most `concurrency` where
+    that is fixed, fewer while it is overloaded; a single trial line through whatever is set aside,
+    and no more than this worker's share of its limits, where it has any."""
 
     concurrency: int
     limits: Limits | None = None
+    window: Window | None = None
     in_flight: int = 0
     allowed: float = 0.0
     resume_at: float = 0.0
@@ -54,6 +57,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         self.allowed = float(self.concurrency)
+        self._follow()
 
     @property
     def is_full(self) -> bool:
@@ -105,9 +109,31 @@ class Gate:
         if well:
             self.answers[route] = self.answers.get(route, 0) + 1
             self.overloads = 0
-            if self.allowed < self.concurrency:
+            if self.window is None and self.allowed < self.concurrency:
                 grown = self.allowed + 1.0 / max(1.0, self.allowed)
                 self.allowed = min(float(self.concurrency), grown)
+
+    def took(self, seconds: float, tokens: int, now: float) -> None:
+        """An answer that has just come back took so long."""
+        if self.window is not None:
+            self.window.answered(now, seconds, tokens, self.in_flight + 1)
+            self.allowed = self.window.size
+
+    def timed_out(self, now: float) -> None:
+        """A call was not answered in its time: perhaps too many wait."""
+        if self.window is not None:
+            self.window.refused(now)
+            self._follow()
+
+    def heard(self, load: Load | None, in_flight: int, now: float) -> None:
+        """What the engine says of its load while so many calls of ours were out; None: nothing."""
+        if self.window is not None:
+            self.window.heard(load, in_flight, now)
+            self._follow()
+
+    def _follow(self) -> None:
+        if self.window is not None:
+            self.allowed = self.window.size
 
     def _mark_trial(self, route: Route, *, trial: bool) -> None:
         for key in (_WHOLE, route):
@@ -127,10 +153,15 @@ class Gate:
             self.asides[key] = Aside(reason, since=now, until=now + wait, tries=aside.tries + 1)
 
     def overloaded(self, after_seconds: float | None, *, now: float) -> None:
-        """It answered 429 or 503: halve the window once per pause and send nothing meanwhile."""
+        """It answered 429 or 503: narrow the window once per pause and send nothing meanwhile. A
+        few refusals among many answers are no reason to pause, unless it asks for one."""
         if now < self.resume_at:
             return
-        self.allowed = max(1.0, self.allowed * 0.7)
+        if self.window is None:
+            self.allowed = max(1.0, self.allowed * 0.7)
+        elif not self.window.refused(now) and not after_seconds:
+            return
+        self._follow()
         wait = after_seconds or OVERLOAD_SECONDS * 2.0 ** min(self.overloads, 10)
         self.overloads += 1
         self.resume_at = now + min(OVERLOAD_LIMIT_SECONDS, wait)

@@ -59,8 +59,16 @@ def gauges(
             retrying=delayed[job],
             lines_per_second=round(rates.rates.get(job, 0.0), 3),
             blocked=_blocked(job, pool, links, now, storage_ok=storage_ok),
+            follows=_follows(job, shards, pool),
         )
     return found
+
+
+def _follows(job: JobId, shards: Sequence[OpenShard], pool: Pool) -> bool:
+    """Whether the job's lines here only wait for those of other workers."""
+    if pool.in_flight[job] or any(pool.routes(job)) or pool.delayed_routes(job):
+        return False
+    return any(shard.followers for shard in shards if shard.job.id == job)
 
 
 def _blocked(

@@ -73,6 +73,12 @@ class Holdings:
         """Whether a shard of that job is being run."""
         return any(each.lease.job == job for each in self._held.values() if each.shard is not None)
 
+    def open_shard(self, job: JobId, n: int) -> OpenShard | None:
+        """That shard of that job, if it is being run here and has been read."""
+        held = self._held.get((job, Kind.RUN, n))
+        shard = None if held is None else held.shard
+        return shard if shard is not None and shard.opened else None
+
     def _publish(self) -> None:
         self.leases = tuple(held.lease for held in self._held.values())
 

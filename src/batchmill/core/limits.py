@@ -140,18 +140,26 @@ class Limits:
 
     def spend(self, line: OpenLine) -> float:
         """Take a line that goes out off the rates. How many tokens were guessed for it."""
-        meters = self._meters_of(line.model)
-        tokens = meters[-1].guess.of(line.raw) if self._counts_tokens and meters else 0.0
-        for meter in meters:
+        for meter in self._meters_of(line.model):
             if meter.requests is not None:
                 meter.requests.spend(1.0)
+        return self.spend_more(line)
+
+    def spend_more(self, line: OpenLine) -> float:
+        """The same for a line that goes out in the call of another one, which is one request."""
+        if not self._counts_tokens:
+            return 0.0
+        meters = self._meters_of(line.model)
+        tokens = meters[-1].guess.of(line.raw) if meters else 0.0
+        for meter in meters:
             if meter.tokens is not None:
                 meter.tokens.spend(tokens)
         return tokens
 
-    def settle(self, line: OpenLine, guessed: float, reply: Reply) -> None:
+    def settle(self, line: OpenLine, guessed: float, reply: Reply, length: int = 0) -> None:
         """Set right what was guessed, where the reply tells. What was refused cost nothing; a
-        call that broke off may have cost all."""
+        call that broke off may have cost all. `length` is the bytes of all lines in the call,
+        where there were others."""
         meters = self._meters_of(line.model)
         if not self._counts_tokens or not meters or isinstance(reply, Broken):
             return
@@ -161,7 +169,7 @@ class Limits:
             cost = usage.input_tokens + usage.output_tokens
             if not cost:
                 return
-            length = line.end - line.start
+            length = length or line.end - line.start
             meters[-1].guess.learn(length, usage.input_tokens, usage.output_tokens)
         for meter in meters:
             if meter.tokens is not None:

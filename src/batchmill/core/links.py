@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import structlog
 
-from batchmill.calls import EngineDown, Transport
+from batchmill.calls import EngineDown, Load, Transport
 from batchmill.clock import Clock
 from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
 from batchmill.core.models import WILDCARD
+from batchmill.core.politeness import Manners
+from batchmill.core.trust import Trust
+from batchmill.core.window import START, Window
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.schedules import ALWAYS, is_open, next_change
 
@@ -22,6 +25,8 @@ PROBE_SECONDS = 5.0
 PROBE_DOWN_SECONDS = 1.0
 LOOK_SECONDS = 15.0
 """The wall clock may be set: at the latest after so long a schedule is looked at again."""
+LEAST_READY = 64
+"""So many calls a window that is still sought may soon have room for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +37,17 @@ class Link:
     transport: Transport
     gate: Gate
     status: EngineStatus
+    load: Load | None = None
+    """What it said of itself last, while it had calls of ours; None: nothing."""
+    trust: Trust = field(default_factory=Trust)
+
+    @property
+    def window(self) -> int:
+        """How many lines it may soon have at once."""
+        if self.gate.window is None:
+            return self.spec.lines_at_once
+        calls = max(min(LEAST_READY, self.spec.concurrency), int(self.gate.allowed))
+        return calls * self.spec.embeddings_per_call
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
@@ -54,7 +70,16 @@ class Link:
             self.status,
             in_flight=self.gate.in_flight,
             limited=bool(self.gate.overloads) or boot < self.gate.resume_at,
+            window=int(self.gate.allowed),
+            adaptive=self.spec.adaptive,
+            polite=self.spec.polite,
         )
+        if self.load is not None:
+            status = replace(status, running=self.load.running, waiting=self.load.waiting)
+        if self.gate.window is not None:
+            decision = self.gate.window.decision
+            decided_at = now - max(0.0, boot - decision.at) if decision.at else now
+            status = replace(status, decision=decision.why, decided_at=decided_at)
         if aside is not None:
             return replace(status, state=EngineState.DOWN, reason=aside)
         return replace(status, seen_at=now) if self.gate.in_flight else status
@@ -64,7 +89,15 @@ def link(spec: EngineSpec, transport: Transport) -> Link:
     """A link to an engine that has not been seen yet."""
     status = EngineStatus(spec.name, spec.kind, EngineState.UNKNOWN, simulated=spec.simulated)
     limits = Limits(spec.name, spec.limits) if spec.limits else None
-    return Link(spec, transport, Gate(spec.concurrency, limits), status)
+    gate = Gate(spec.concurrency, limits, _window(spec) if spec.adaptive else None)
+    return Link(spec, transport, gate, status)
+
+
+def _window(spec: EngineSpec) -> Window:
+    """A polite one begins with one call, so that it learns how fast the engine is when idle."""
+    if spec.polite:
+        return Window(1, spec.concurrency, Manners())
+    return Window(START, spec.concurrency)
 
 
 async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
@@ -81,6 +114,8 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
                 link.status, state=EngineState.UP, reason="", models=models, seen_at=clock.wall()
             )
             link.gate.may_be_back()
+            if before.state is EngineState.DOWN:
+                link.trust.forget()
         after = link.status
         if (after.state, after.reason, after.models) != (
             before.state,

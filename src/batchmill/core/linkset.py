@@ -14,6 +14,7 @@ from batchmill.clock import Clock
 from batchmill.core.gate import Route
 from batchmill.core.links import Link, follow_schedule, watch
 from batchmill.core.links import link as new_link
+from batchmill.core.loads import follow_load
 from batchmill.fleet import EngineSpec, EngineStatus
 
 log = structlog.get_logger()
@@ -56,8 +57,8 @@ def is_same_but_for_the_way(before: EngineSpec, after: EngineSpec) -> bool:
 class Links:
     """The engines of one worker, in order of their names' first appearance.
 
-    What iterates holds the set as it is at that moment. `window` is how many calls they may have
-    in flight together.
+    What iterates holds the set as it is at that moment. `window` is how many lines they may soon
+    have in flight together.
     """
 
     def __init__(self, engines: Iterable[tuple[EngineSpec, Transport]]) -> None:
@@ -70,7 +71,7 @@ class Links:
 
     @property
     def window(self) -> int:
-        return sum(each.spec.concurrency for each in self._links)
+        return sum(each.window for each in self._links)
 
     def statuses(self) -> tuple[EngineStatus, ...]:
         """What was last seen of each."""
@@ -84,7 +85,7 @@ class Links:
             def begin(link: Link) -> None:
                 self._watches[link] = [
                     tasks.create_task(keep(link, clock, changed))
-                    for keep in (follow_schedule, watch)
+                    for keep in (follow_schedule, follow_load, watch)
                 ]
 
             self._begin = begin
@@ -138,8 +139,8 @@ def _change(link: Link, spec: EngineSpec, transport: Transport, out: Out) -> Non
         for route in out(link):
             fresh.gate.sent(route)
         fresh.gate.alone = link.gate.alone
-        link.gate = fresh.gate
-    if link.spec.url == spec.url:
+        link.gate, link.trust = fresh.gate, fresh.trust
+    if (link.spec.url, link.spec.connect_to) == (spec.url, spec.connect_to):
         fresh.status = replace(
             fresh.status,
             state=seen.state,

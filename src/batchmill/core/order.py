@@ -5,7 +5,8 @@ prefix cache hits. A key is eight nested hashes of two bytes: of the prompt up t
 boundary, up to the second, and so on; boundaries are the ends of messages and fixed lengths
 within long ones. The hash is the upper half of Adler-32: a third of CRC-32's cost, and a
 collision only puts two prompts side by side that do not belong there. The blob
-(`jobs/<job>/order/<n>`) also names the shard's bad lines.
+(`jobs/<job>/order/<n>`) also names the shard's bad lines, and the lines that are the same request
+as an earlier one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 from zlib import adler32
 
 import msgspec
@@ -32,7 +33,17 @@ MAX_EXPECTED = 2**32 - 1
 
 _NO_LEVELS = bytes(KEY_BYTES)
 _MAGIC = b"BMO1"
+_MAGIC_SAME = b"BMO2"
+"""With what comes after the bad lines: for each duplicate its place and its original's."""
+_FORMS = {(_MAGIC, False), (_MAGIC_SAME, True)}
 _HEADER = struct.Struct(">4sII")
+
+
+class Original(NamedTuple):
+    """Where the line stands whose answer another one gets: its shard, and its place in it."""
+
+    n: int
+    local: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,8 @@ class ShardOrder:
     `add_bad`, or read back with `decode`."""
 
     bad: dict[int, BadLine] = field(default_factory=dict)
+    same: dict[int, Original] = field(default_factory=dict)
+    """The lines that are the same request as an earlier line of the job."""
     _keys: array[int] = field(default_factory=lambda: array("H"))
     _expected: array[int] = field(default_factory=lambda: array("I"))
 
@@ -106,8 +119,10 @@ class ShardOrder:
     def encode(self) -> bytes:
         """The blob's bytes."""
         bad = msgspec.msgpack.encode(self.bad)
-        header = _HEADER.pack(_MAGIC, self.lines, len(bad))
-        return b"".join((header, _big_endian(self._keys), _big_endian(self._expected), bad))
+        same = array("I", [n for local, place in self.same.items() for n in (local, *place)])
+        header = _HEADER.pack(_MAGIC_SAME if same else _MAGIC, self.lines, len(bad))
+        keys, expected = _big_endian(self._keys), _big_endian(self._expected)
+        return b"".join((header, keys, expected, bad, _big_endian(same)))
 
     @classmethod
     def decode(cls, data: bytes) -> ShardOrder:
@@ -116,15 +131,24 @@ class ShardOrder:
             magic, lines, bad_bytes = _HEADER.unpack_from(data)
             expected_at = _HEADER.size + lines * KEY_BYTES
             bad_at = expected_at + lines * 4
-            if magic != _MAGIC or len(data) != bad_at + bad_bytes:
+            same_at = bad_at + bad_bytes
+            same_bytes = len(data) - same_at
+            if (magic, same_bytes > 0) not in _FORMS or same_bytes % 12:
                 raise ValueError(f"{len(data)} bytes that begin with {magic!r}")
             return cls(
-                _BAD.decode(data[bad_at:]),
+                _BAD.decode(data[bad_at:same_at]),
+                _same(_native("I", data[same_at:])),
                 _native("H", data[_HEADER.size : expected_at]),
                 _native("I", data[expected_at:bad_at]),
             )
         except (ValueError, struct.error) as error:
             raise BlobMissing(f"A dispatch order is damaged: {error}.") from error
+
+
+def _same(numbers: array[int]) -> dict[int, Original]:
+    return {
+        numbers[at]: Original(numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers), 3)
+    }
 
 
 def _big_endian(numbers: array[int]) -> bytes:

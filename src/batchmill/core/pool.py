@@ -75,6 +75,11 @@ class Queue:
             self._next = 0
         return line
 
+    @property
+    def first(self) -> OpenLine:
+        """The line to be sent next, where there is one."""
+        return self._places[self._next][2]
+
     def drop(self, shard: OpenShard) -> None:
         """Forget every line of a shard."""
         left = self._places[self._next :]
@@ -140,6 +145,19 @@ class Pool:
             self.in_flight[job.id] += 1
             self.tenant_in_flight[job.tenant] += 1
         return line
+
+    def take_more(self, line: OpenLine, most: int, fits: Callable[[OpenLine], bool]) -> None:
+        """Take up to so many lines that go out with this one, which was taken before: those that
+        follow it in its queue, as long as each `fits`."""
+        job = line.shard.job
+        queue = self._queues.get((job.id, line.model))
+        while queue is not None and most and queue.is_live() and fits(queue.first):
+            queue.take()
+            most -= 1
+            self.in_flight[job.id] += 1
+            self.tenant_in_flight[job.tenant] += 1
+        if queue is not None and queue.lines < self.low_lines:
+            self._on_low()
 
     def returned(self, job: Job) -> None:
         """A line of the job is in flight no longer."""

@@ -25,7 +25,8 @@ _WEAKER_THAN_QUOTA = frozenset({WaitingReason.QUEUED_BEHIND_JOBS, WaitingReason.
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done + failed + left` is the job's total; `in_flight` and `retrying` are of those left.
+    """`done + failed + left` is the job's total; `in_flight` and `retrying` are of those left,
+    `deduplicated` of those that are done or failed.
 
     `estimated_seconds_left` is None where nothing is known, and 0 at the end.
     """
@@ -34,6 +35,7 @@ class Progress:
     failed: int
     retrying: int
     in_flight: int
+    deduplicated: int
     left: int
     lines_per_second: float
     input_tokens: int
@@ -71,6 +73,7 @@ def progress(
         failed=job.failed,
         retrying=min(left, sum(gauge.retrying for gauge in gauges)),
         in_flight=in_flight,
+        deduplicated=job.deduplicated,
         left=left,
         lines_per_second=round(rate, 2),
         input_tokens=job.usage.input_tokens,
@@ -153,8 +156,8 @@ def _why(
 
 
 def _why_held(gauges: Sequence[JobGauge]) -> WaitingReason | None:
-    """What the workers that hold its lines say."""
-    blocked = {gauge.blocked for gauge in gauges}
+    """What the workers that hold its lines say, those that have some to send first."""
+    blocked = {gauge.blocked for gauge in gauges if not gauge.follows} or {None}
     if None not in blocked:
         return gravest(blocked)
     return WaitingReason.RETRYING if any(gauge.retrying for gauge in gauges) else None

@@ -61,6 +61,8 @@ class History:
     refusals: int = 0
     last_body: bytes | None = None
     answers_seen: int = 0
+    by_itself: bool = False
+    """A call that carried it with others came to nothing: it goes in one of its own."""
 
     @property
     def must_run_alone(self) -> bool:

@@ -90,6 +90,7 @@ def child_of(parent: Job, key: KeyId | None) -> Job:
         last_progress_at=None,
         succeeded=0,
         failed=0,
+        deduplicated=0,
         usage=NO_USAGE,
         errors=(),
         errors_total=0,

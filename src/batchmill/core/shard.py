@@ -21,10 +21,12 @@ import structlog
 
 from batchmill.clock import Clock
 from batchmill.core.collect import Collector
-from batchmill.core.dispatch import Dispatcher, write_outcome
+from batchmill.core.dispatch import Dispatcher
+from batchmill.core.duplicates import Copier
 from batchmill.core.lines import Span, model_of, spans
 from batchmill.core.models import Catalogue
-from batchmill.core.order import ShardOrder
+from batchmill.core.order import Original, ShardOrder
+from batchmill.core.outcomes import write_outcome
 from batchmill.core.reading import custom_ids, read_shard
 from batchmill.core.segments import is_large, write_segments
 from batchmill.core.work import OpenLine, OpenShard
@@ -76,6 +78,7 @@ class Bench:
     collector: Collector
     formats: Formats
     clock: Clock
+    copier: Copier
     closing: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(LARGE_CLOSINGS_AT_ONCE)
     )
@@ -87,12 +90,12 @@ class Bench:
 async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> None:
     """Run a leased shard to its end. Storage that cannot be used is waited for; a lease that
     is lost meanwhile ends the run without a trace."""
-    lines = await _opened(shard, bench, catalogue)
+    opened = await _opened(shard, bench, catalogue)
     shard.opened = True
-    if lines is None:
+    if opened is None:
         return
     if shard.lease.stop is None:
-        await _send(shard, lines, bench)
+        await _send(shard, opened, bench)
     else:
         _settle(shard, shard.lease.stop, bench)
     await _committed(shard, bench)
@@ -120,12 +123,13 @@ async def _let_go(shard: OpenShard, bench: Bench) -> None:
         log.warning("release_failed", job=shard.job.id, error=str(error))
 
 
-async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
+async def _send(shard: OpenShard, opened: Opened, bench: Bench) -> None:
     """Send until every line has its outcome, or until renew says otherwise."""
-    bench.dispatcher.offer(shard, lines)
-    while shard.waiting and shard.sends:
-        await shard.change()
-        bench.dispatcher.offer_next(shard)
+    async with bench.copier.following(shard, opened.same):
+        bench.dispatcher.offer(shard, opened.lines)
+        while shard.waiting and shard.sends:
+            await shard.change()
+            bench.dispatcher.offer_next(shard)
     bench.dispatcher.withdraw(shard)
     while shard.flights and shard.answer.verdict is Verdict.PAUSE:
         await shard.change()
@@ -133,9 +137,18 @@ async def _send(shard: OpenShard, lines: list[OpenLine], bench: Bench) -> None:
         await _stopped(shard, bench)
 
 
-async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[OpenLine] | None:
-    """Read the shard and adopt what was published; its lines still to be sent, or None when
-    its job had to be stopped instead."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The lines of a shard that have no outcome yet: those to be sent, and those that are the same
+    as an earlier one, by that one's place."""
+
+    lines: list[OpenLine] = field(default_factory=list)
+    same: dict[Original, list[OpenLine]] = field(default_factory=dict)
+
+
+async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opened | None:
+    """Read the shard and adopt what was published; what is left of it, or None when its job had to
+    be stopped instead."""
     lease = shard.lease
     shard.parts = list(lease.parts)
     shard.settled = bytearray(lease.shard.lines)
@@ -144,7 +157,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
             shard.settled[entry.line] = 1
     shard.waiting = lease.shard.lines - sum(shard.settled)
     if not shard.waiting:
-        return []
+        return Opened()
     order: ShardOrder | None = None
     lines: list[OpenLine] = []
     try:
@@ -157,7 +170,16 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> list[
         shard.data = b""
     _refuse_bad(shard, order, bench)
     _refuse_poison(shard, bench)
-    return [line for line in lines if not shard.settled[line.local]]
+    opened, same = Opened(), order.same if order else {}
+    for line in lines:
+        if shard.settled[line.local]:
+            continue
+        original = same.get(line.local)
+        if original is None:
+            opened.lines.append(line)
+        else:
+            opened.same.setdefault(original, []).append(line)
+    return opened
 
 
 def _lines(

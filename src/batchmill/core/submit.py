@@ -97,6 +97,7 @@ class Order:
     requests: Sequence[bytes] = ()
     priority: int = 0
     on_invalid: OnInvalid = OnInvalid.FAIL
+    dedupe: bool = False
     once: Once | None = None
     webhook_url: str | None = None
     keep_results_seconds: int | None = None
@@ -299,6 +300,7 @@ def _new_job(order: Order, inputs: Sequence[JobInput]) -> Job:
         inline=bool(order.requests),
         priority=order.priority,
         on_invalid=order.on_invalid,
+        dedupe=order.dedupe,
         window=order.window,
         webhook_url=order.webhook_url,
         keep_results_seconds=order.keep_results_seconds,

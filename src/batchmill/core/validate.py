@@ -3,9 +3,11 @@
     read      chunk after chunk, the CPU work in a thread             (`Reading`)
     judge     each line by its dialect                                (`decode.py`)
     cut       into shards, each with its dispatch order               (`plan.py`, `order.py`)
+    find      lines that are the same request as an earlier one       (`bodies.py`, where asked for)
     compare   custom_ids, once all are known                          (`repeats.py`)
 
-Memory does not grow with the job but for 8 bytes a line. I/O goes through `Blobs` alone.
+Memory does not grow with the job but for 8 bytes a line, and some 30 where it is looked for
+duplicates. I/O goes through `Blobs` alone.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from batchmill.core.bodies import Bodies, place_of
 from batchmill.core.decode import InputLine, LineForm, custom_id_of, decode, glance_all, is_plain
 from batchmill.core.lines import Block, LineRules, Splitter
 from batchmill.core.names import order_name
@@ -100,6 +103,7 @@ class Reading:
         self._order = ShardOrder()
         self._splitter = Splitter(rules.max_line_bytes)
         self.ids = CustomIds(rules.max_lines)
+        self._bodies = Bodies(job.endpoint) if job.dedupe else None
         self.errors = ErrorTally(inputs)
         self.shards: list[Shard] = []
         self.orders: list[tuple[BlobName, list[bytes]]] = []
@@ -142,6 +146,8 @@ class Reading:
         while at < len(judged):
             first, end = self.lines, self._cutter.take(block, at)
             self._append(block, at, judged[at:end], first)
+            if self._bodies is not None:
+                self._find_same(self._bodies, block.texts[at:end], judged[at:end], first)
             if end < len(judged):
                 self._cut()
             at = end
@@ -175,6 +181,23 @@ class Reading:
                 note_order(line.body.prompt_texts(), line.body.expected_tokens())
                 if self.model is None:
                     self.model = line.body.model
+
+    def _find_same(
+        self,
+        bodies: Bodies,
+        texts: Sequence[bytes],
+        judged: Sequence[InputLine | LineError],
+        first: int,
+    ) -> None:
+        """Note which of the lines that were appended last are the same as an earlier one."""
+        shard_begins = first + len(judged) - self._order.lines
+        for number, (text, line) in enumerate(zip(texts, judged, strict=True), first):
+            if isinstance(line, LineError):
+                continue
+            original = bodies.first(text, number)
+            if original is not None:
+                place = place_of(original, self.shards, self._cutter.shards, shard_begins)
+                self._order.same[number - shard_begins] = place
 
     def _refuse(self, text: bytes, number: int, error: LineError) -> None:
         self.errors.add(number, self._cutter.input, error)

@@ -59,6 +59,8 @@ class OpenShard:
     opened: bool = False
     """Its lines have been read: those still to be sent are in the pool."""
     waiting: int = 0
+    followers: int = 0
+    """How many of those that wait are not to be sent, but get another line's outcome."""
     flights: int = 0
     uncommitted: int = 0
     parts: list[Part] = field(default_factory=list)

@@ -22,6 +22,7 @@ from batchmill.core.closing import out_of_hours
 from batchmill.core.collect import Collector, GroupRules
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
+from batchmill.core.duplicates import PATIENCE_SECONDS, Copier
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
@@ -61,6 +62,7 @@ class WorkerRules:
     drain_seconds: float = 8.0
     low_disk_bytes: int = 256 * 1024 * 1024
     upload_retention_seconds: float = 30 * 86_400.0
+    patience_seconds: float = PATIENCE_SECONDS
     sends: bool = True
     """False for one without engines that keeps house beside an API process: its beat says so."""
     only_model: str | None = None
@@ -113,11 +115,13 @@ class Worker:
             released=released,
             storage=self._storeroom.said,
             counted=self._rates.count,
-            written=self._group_written,
         )
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
-        at_work = (ledger, blobs, self._dispatcher, self._collector, formats, clock)
+        copying = (self._dispatcher, self._collector, formats)
+        patience_seconds = self._rules.patience_seconds
+        copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience_seconds)
+        at_work = (ledger, blobs, *copying, clock, copier)
         self._bench = Bench(*at_work, only_model=self._rules.only_model)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
@@ -166,7 +170,7 @@ class Worker:
     def hold_at_most(self, lines: int) -> None:
         """Send nothing new while so many outcomes are not durable yet: with what is in flight,
         these are what a kill costs."""
-        self._collector.most_held = lines
+        self._collector.hold_at_most(lines, self._dispatcher.ring)
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -245,11 +249,9 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
-        is_open = self._storeroom.is_open and not self._stopping
-        return is_open and self._collector.has_room()
-
-    def _group_written(self) -> None:
-        self._dispatcher.ring()
+        if not self._storeroom.is_open or self._stopping:
+            return False
+        return self._collector.has_room()
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:
@@ -383,6 +385,7 @@ class Worker:
             shards, self._pool, self._links, self._appetite.catalogue().serving()
         ):
             shard.tell(Answer(Verdict.PAUSE))
+        self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open
         self._beat = Beat(

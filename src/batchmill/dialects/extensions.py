@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from batchmill.core.submit import MAX_PRIORITY
 from batchmill.web.errors import ErrorDetail
 
-_NAMES = ("priority", "on_invalid", "window", "webhook_url")
+_NAMES = ("priority", "on_invalid", "window", "webhook_url", "dedupe")
+_TYPES = {"priority": "integer", "dedupe": "boolean"}
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_REFUSALS = {
+    "priority": ("int_parsing", "Must be a whole number"),
+    "dedupe": ("bool_parsing", "Must be true or false"),
+}
 _HEADER = "x-batchmill-"
 
 PARAMETERS: list[dict[str, Any]] = [
@@ -19,7 +25,7 @@ PARAMETERS: list[dict[str, Any]] = [
         "name": f"{_HEADER}{name}",
         "in": "header",
         "required": False,
-        "schema": {"type": "integer" if name == "priority" else "string"},
+        "schema": {"type": _TYPES.get(name, "string")},
         "description": f"The extension `{name}`, where the body does not have it",
     }
     for name in _NAMES
@@ -38,6 +44,10 @@ class Extensions(BaseModel):
     webhook_url: Annotated[
         str | None, Field(description="Told of the job's end; https, and a public address")
     ] = None
+    dedupe: Annotated[
+        bool,
+        Field(description="Send lines with the same body once, where the answer must be the same"),
+    ] = False
 
 
 def add_headers(fields: dict[str, Any], headers: Mapping[str, str]) -> list[ErrorDetail]:
@@ -47,14 +57,20 @@ def add_headers(fields: dict[str, Any], headers: Mapping[str, str]) -> list[Erro
         text = headers.get(_HEADER + name) or headers.get(_HEADER + name.replace("_", "-"))
         if text is None or name in fields:
             continue
-        if name != "priority":
-            fields[name] = text
-        elif text.removeprefix("-").isdecimal() and len(text) < 10:
-            fields[name] = int(text)
+        value = _value(name, text)
+        if value is None:
+            kind, says = _REFUSALS[name]
+            details.append(ErrorDetail(type=kind, loc=["header", _HEADER + name], msg=says))
         else:
-            details.append(
-                ErrorDetail(
-                    type="int_parsing", loc=["header", _HEADER + name], msg="Must be a whole number"
-                )
-            )
+            fields[name] = value
     return details
+
+
+def _value(name: str, text: str) -> str | int | None:
+    """What a header says; None where it makes no sense."""
+    if name == "dedupe":
+        return _FLAGS.get(text.strip().lower())
+    if name != "priority":
+        return text
+    is_number = text.removeprefix("-").isdecimal() and len(text) < 10
+    return int(text) if is_number else None

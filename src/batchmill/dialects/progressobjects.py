@@ -30,6 +30,9 @@ class ProgressObject(BaseModel):
     failed: int = Field(description="Lines in the error file: failed, expired, cancelled")
     retrying: int = Field(description="Lines that wait for another try")
     in_flight: int = Field(description="Lines at an engine now")
+    deduplicated: int = Field(
+        description="Lines with the outcome of another one of the same body: they were not sent"
+    )
     left: int
     lines_per_second: float
     input_tokens: int

@@ -32,6 +32,11 @@ class Address:
         rest = path.removeprefix(_VERSION) if path.startswith(f"{_VERSION}/") else path
         return self.base_path + rest + self.query
 
+    @property
+    def metrics_target(self) -> str:
+        """What is asked for where the engine tells of itself: beside its `/v1`."""
+        return self.base_path.removesuffix(_VERSION) + "/metrics"
+
 
 def address_of(url: str, key: str | None) -> Address:
     """Take an engine's URL apart; one without any path gets `/v1`. Raises `ValueError` for what

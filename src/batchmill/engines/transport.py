@@ -18,6 +18,7 @@ from batchmill.calls import (
     Call,
     EngineDown,
     Flight,
+    Load,
     Reply,
     Unreachable,
 )
@@ -27,6 +28,7 @@ from batchmill.engines.budget import ByteBudget
 from batchmill.engines.connection import Connection, Ending, Exchange
 from batchmill.engines.encodings import Undecodable, decoded
 from batchmill.engines.listing import model_names, refusal
+from batchmill.engines.load import load_of
 from batchmill.engines.parsing import HttpAnswer
 from batchmill.engines.replies import classify
 from batchmill.fleet import EngineSpec
@@ -34,6 +36,8 @@ from batchmill.fleet import EngineSpec
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 LISTING_SECONDS = 10.0
+METRICS_SECONDS = 2.0
+MAX_METRICS_BYTES = 2 * 1024 * 1024
 READ_BYTES = 64 * 1024
 EXPIRY_SECONDS = 0.1
 """How often it is looked for calls whose time is over."""
@@ -57,9 +61,10 @@ class HttpTransport:
         max_reply_bytes: int = MAX_REPLY_BYTES,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        self._clock, self._budget = clock, budget
+        self._spec, self._clock, self._budget = spec, clock, budget
         self._max_reply_bytes, self._idle_seconds = max_reply_bytes, idle_seconds
         self._address = address_of(spec.url, spec.key)
+        self._host = spec.connect_to or self._address.host
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
         self._heads: dict[str, bytes] = {}
@@ -70,6 +75,7 @@ class HttpTransport:
         self._is_closed = False
         self._usual_bytes = 0
         """About how long the answers are that do not say so; the largest of late."""
+        self._for_metrics: HttpTransport | None = None
 
     def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
         def ended(exchange: Exchange, ending: Ending | None, connection: Connection | None) -> None:
@@ -85,7 +91,7 @@ class HttpTransport:
         return self._begin(self._head(call.path), call.body, call.timeout_seconds, ended)
 
     async def models(self) -> tuple[str, ...]:
-        answer = await self._listing()
+        answer = await self.get(self._address.target("/models"), LISTING_SECONDS)
         if not isinstance(answer, HttpAnswer):
             raise EngineDown(answer.message)
         if not 200 <= answer.status < 300:
@@ -96,13 +102,25 @@ class HttpTransport:
             raise EngineDown("it answers GET /models, but not with a list of models")
         return names
 
+    async def load(self) -> Load | None:
+        if self._for_metrics is None:
+            self._for_metrics = HttpTransport(
+                self._spec, self._clock, self._budget, max_reply_bytes=MAX_METRICS_BYTES
+            )
+        answer = await self._for_metrics.get(self._address.metrics_target, METRICS_SECONDS)
+        if not isinstance(answer, HttpAnswer) or answer.status != 200:
+            return None
+        return load_of(answer.body)
+
     async def close(self) -> None:
         self._is_closed = True
+        if self._for_metrics is not None:
+            await self._for_metrics.close()
         while self._idle:
             self._idle.pop().drop()
 
-    async def _listing(self) -> Ending:
-        """What the engine says to GET /models."""
+    async def get(self, target: str, seconds: float) -> Ending:
+        """What the engine says to a GET of that path and query."""
         heard: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
         def ended(exchange: Exchange, ending: Ending | None, connection: Connection | None) -> None:
@@ -111,7 +129,7 @@ class HttpTransport:
             if answer is not None and not heard.done():
                 heard.set_result(answer)
 
-        exchange = self._begin(self._request_head("GET", "/models"), b"", LISTING_SECONDS, ended)
+        exchange = self._begin(self._request_head("GET", target), b"", seconds, ended)
         try:
             return await heard
         finally:
@@ -190,7 +208,7 @@ class HttpTransport:
             async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._buffer, self._max_reply_bytes),
-                    address.host,
+                    self._host,
                     address.port,
                     ssl=self._tls,
                     server_hostname=address.host if self._tls is not None else None,
@@ -207,11 +225,10 @@ class HttpTransport:
         """The head of a POST to that path, up to the value of its Content-Length."""
         head = self._heads.get(path)
         if head is None:
-            head = self._heads[path] = self._request_head("POST", path)
+            head = self._heads[path] = self._request_head("POST", self._address.target(path))
         return head
 
-    def _request_head(self, method: str, path: str) -> bytes:
-        target = self._address.target(path)
+    def _request_head(self, method: str, target: str) -> bytes:
         return f"{method} {target} HTTP/1.1\r\n{self._common}".encode("latin-1")
 
     def _decoded(self, answer: HttpAnswer) -> HttpAnswer | Broken:

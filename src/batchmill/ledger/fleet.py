@@ -37,8 +37,8 @@ def register(tx: Transaction, id: str, incarnation: str, host: str, pid: int) ->
 
 
 def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
-    """Keep the newest beat of a worker; an earlier incarnation no longer counts. A beat without
-    engines leaves what was seen of them."""
+    """Keep the newest beat of a worker; an earlier incarnation no longer counts. One that has not
+    looked yet leaves what was seen of engines before."""
     name, _, incarnation = owner.partition("/")
     values = _worker_values(tx, name, incarnation, beat)
     mine = sa.update(worker).where(worker.c.id == name)
@@ -46,7 +46,7 @@ def record_beat(tx: Transaction, owner: Owner, beat: Beat) -> None:
     if not tx.run(present.values(values)):
         unknown = {**values, "host": "", "pid": 0}
         tx.run(tx.insert_new(worker), unknown)
-    if beat.engines:
+    if beat.engines or beat.since:
         _record_engines(tx, name, beat)
 
 

@@ -86,6 +86,14 @@ HAS_RUN_OUT = sa.or_(
 """The lease is over by time, or was given before the machine started anew. This and what follows
 asks for the values of `clock_of`."""
 
+
+def is_held(tx: Transaction, row: Row) -> bool:
+    """Whether somebody holds the row on a lease that has not run out."""
+    if row.state != "leased" or row.lease_boot != tx.at.boot:
+        return False
+    return bool(row.lease_until > tx.at.tick)
+
+
 IS_DUE = sa.or_(
     shard.c.run_after.is_(None),
     shard.c.run_boot != sa.bindparam("now_boot"),

@@ -192,6 +192,7 @@ def _add_up(tx: Transaction, id: JobId, parts: Sequence[Part]) -> Any:
     grown = {
         "succeeded": succeeded,
         "failed": len(streams) - succeeded,
+        "deduplicated": sum(each.deduplicated for each in parts),
         "sequence": len(parts),
         **usage,
     }

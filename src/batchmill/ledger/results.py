@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from batchmill.ledger.leases import is_held
 from batchmill.ledger.rows import to_part, to_segment, to_shard
 from batchmill.ledger.schema import IS_RUN, job, part, segment, shard
 from batchmill.ledger.store import Transaction
@@ -28,15 +29,16 @@ def parts_since(tx: Transaction, id: JobId, sequence: int, limit: int) -> tuple[
 def shard_results(tx: Transaction, id: JobId, ns: Sequence[int]) -> tuple[ShardResults, ...]:
     """Shards with their parts and segments."""
     mine = sa.select(shard).where(shard.c.job_id == id, IS_RUN, shard.c.n.in_(ns))
-    shards = [to_shard(row) for row in tx.all(mine.order_by(shard.c.n))]
-    parts: dict[int, list[Part]] = {each.n: [] for each in shards}
+    rows = tx.all(mine.order_by(shard.c.n))
+    parts: dict[int, list[Part]] = {row.n: [] for row in rows}
     its_parts = sa.select(part).where(part.c.job_id == id, part.c.n.in_(ns))
     for row in tx.all(its_parts.order_by(part.c.sequence)):
         parts[row.n].append(to_part(row))
-    segments: dict[int, list[Segment]] = {each.n: [] for each in shards}
+    segments: dict[int, list[Segment]] = {row.n: [] for row in rows}
     its_segments = sa.select(segment).where(segment.c.job_id == id, segment.c.n.in_(ns))
     for row in tx.all(its_segments):
         segments[row.n].append(to_segment(row))
     return tuple(
-        ShardResults(each, tuple(parts[each.n]), tuple(segments[each.n])) for each in shards
+        ShardResults(to_shard(row), tuple(parts[row.n]), tuple(segments[row.n]), is_held(tx, row))
+        for row in rows
     )

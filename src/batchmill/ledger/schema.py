@@ -149,6 +149,8 @@ job = sa.Table(
     _maybe("retry_of", sa.Text),
     _maybe("retried_by", sa.Text),
     _flag("let_in"),
+    _flag("dedupe"),
+    _count("deduplicated"),
     sa.Index("job_listed", "tenant", "created_at", "ordinal"),
     sa.Index("job_by_state", "state", "deadline"),
     _partial("job_to_prune", "prune_at", only="prune_at IS NOT NULL"),

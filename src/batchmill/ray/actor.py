@@ -8,6 +8,7 @@ import structlog
 
 from batchmill.app.children import Children, check_extras, new_worker_name
 from batchmill.app.datadir import make_layout
+from batchmill.app.roster import Roster
 from batchmill.app.stopping import ENGINES_SECONDS, children_seconds
 from batchmill.app.stores import open_ledger
 from batchmill.app.supervise import supervising
@@ -31,7 +32,7 @@ class RayWorker:
         make_layout(self._settings.data)
         ledger = await open_ledger(self._settings)
         try:
-            await self._work(Children(self._settings, ledger, new_worker_name()))
+            await self._work(Children(Roster(self._settings), ledger, [new_worker_name()]))
         finally:
             await ledger.close_connections()
 
@@ -45,9 +46,10 @@ class RayWorker:
             for child in engines:
                 supervisor.start(child)
             await children.engines_accept()
-            supervisor.start(children.worker())
-            log.info("ray_worker_started", worker=children.worker_name)
+            [worker], [name] = children.workers(), children.names
+            supervisor.start(worker)
+            log.info("ray_worker_started", worker=name)
             await self._stop.wait()
             await supervisor.stop(["worker"], children_seconds(self._settings))
             await supervisor.stop([child.name for child in engines], ENGINES_SECONDS)
-        log.info("ray_worker_ended", worker=children.worker_name)
+        log.info("ray_worker_ended", worker=name)

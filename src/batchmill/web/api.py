@@ -14,7 +14,7 @@ from batchmill import __version__
 from batchmill.clock import Clock
 from batchmill.core.models import Catalogue
 from batchmill.ports import Blobs, Ledger
-from batchmill.web import docs, health
+from batchmill.web import docs, engines, health
 from batchmill.web.auth import KeyRing
 from batchmill.web.envelope import Envelope
 from batchmill.web.errors import answer_errors
@@ -55,7 +55,7 @@ def create_api(
     app.state.probe = health.StorageProbe()
     app.state.draining = False
     answer_errors(app)
-    for router in (*routers, health.router, docs.router):
+    for router in (*routers, engines.router, health.router, docs.router):
         app.include_router(router)
     return app
 

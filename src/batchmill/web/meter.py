@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
+from batchmill.core.enginesums import EngineSum, sums
 from batchmill.core.models import Catalogue
 from batchmill.errors import LedgerError
-from batchmill.fleet import EngineState
+from batchmill.fleet import EngineState, Worker
 from batchmill.model import (
     JobState,
 )
 from batchmill.ports import Blobs, Ledger
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+_OF_ENGINES = {
+    "up": "Whether the engine answers",
+    "in_flight": "Lines at this engine",
+    "window": "Lines that this engine may have at once",
+    "running": "Calls of anybody's that the engine says it works on",
+    "waiting": "Calls of anybody's that the engine says wait in it",
+}
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 
 
@@ -50,12 +58,10 @@ class Meter:
             "batchmill_lines_retrying", "Lines that wait for another try", registry=registry
         )
         self._rate = Gauge("batchmill_lines_per_second", "Lines finished", registry=registry)
-        self._engine_up = Gauge(
-            "batchmill_engine_up", "Whether the engine answers", ["engine"], registry=registry
-        )
-        self._engine_load = Gauge(
-            "batchmill_engine_in_flight", "Lines at this engine", ["engine"], registry=registry
-        )
+        self._engines = {
+            name: Gauge(f"batchmill_engine_{name}", says, ["engine"], registry=registry)
+            for name, says in _OF_ENGINES.items()
+        }
         self._deliveries = Gauge(
             "batchmill_webhook_deliveries", "Webhook deliveries", ["state"], registry=registry
         )
@@ -73,8 +79,8 @@ class Meter:
     ) -> bytes:
         """Everything in Prometheus' text format; without the ledger, what is known without it."""
         try:
-            await self._read_ledger(ledger)
-            self._read_engines(await catalogue())
+            workers = await self._read_ledger(ledger)
+            self._read_engines(sums(workers, (await catalogue()).engines))
             self._up.set(1)
         except LedgerError:
             self._up.set(0)
@@ -83,7 +89,7 @@ class Meter:
             self._free.set(free)
         return generate_latest(self.registry)
 
-    async def _read_ledger(self, ledger: Ledger) -> None:
+    async def _read_ledger(self, ledger: Ledger) -> list[Worker]:
         by_state = await ledger.jobs_by_state()
         for state in JobState:
             self._jobs.labels(state.value).set(by_state.get(state, 0))
@@ -96,10 +102,19 @@ class Meter:
         self._in_flight.set(sum(gauge.in_flight for gauge in gauges))
         self._retrying.set(sum(gauge.retrying for gauge in gauges))
         self._rate.set(sum(gauge.lines_per_second for gauge in gauges))
+        return alive
 
-    def _read_engines(self, catalogue: Catalogue) -> None:
-        self._engine_up.clear()
-        self._engine_load.clear()
-        for engine in catalogue.engines:
-            self._engine_up.labels(engine.name).set(engine.state is EngineState.UP)
-            self._engine_load.labels(engine.name).set(engine.in_flight)
+    def _read_engines(self, engines: Sequence[EngineSum]) -> None:
+        for gauge in self._engines.values():
+            gauge.clear()
+        for seen in (engine.seen for engine in engines):
+            figures = {
+                "up": seen.state is EngineState.UP,
+                "in_flight": seen.in_flight,
+                "window": seen.window,
+                "running": seen.running,
+                "waiting": seen.waiting,
+            }
+            for name, figure in figures.items():
+                if figure is not None:
+                    self._engines[name].labels(seen.name).set(figure)

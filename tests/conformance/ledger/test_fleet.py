@@ -122,6 +122,8 @@ async def test_an_engine_that_its_worker_no_longer_has_is_gone(world: World) -> 
     assert await world.ledger.engines() == (other,)
     await world.ledger.renew(Owner("a/2"), [], Beat())
     assert await world.ledger.engines() == (other,)
+    await world.ledger.renew(Owner("a/2"), [], Beat(since=1.0))
+    assert await world.ledger.engines() == ()
 
 
 async def test_open_lines_and_states_are_counted_over_all_tenants(world: World) -> None:

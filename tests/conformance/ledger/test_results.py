@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from batchmill.model import JobId
-from tests.conformance.ledger.world import ERR, OUT, World, segments
+from dataclasses import replace
+
+from batchmill.model import Job, JobId
+from tests.conformance.ledger.world import BOB, ERR, OUT, World, segments
 
 
 async def test_parts_are_shown_in_the_order_they_were_published(world: World) -> None:
@@ -47,3 +49,31 @@ async def test_a_shards_results_are_its_parts_and_segments(world: World) -> None
     assert [entry.line for part in closed.parts for entry in part.entries] == [1, 0]
     assert sorted(closed.segments, key=str) == sorted(made, key=str)
     assert (still_open.shard, still_open.parts, still_open.segments) == (second.shard, (), ())
+
+
+async def test_a_shard_is_held_as_long_as_its_lease_says(world: World) -> None:
+    job = await world.queue(shards=[2, 2])
+    held = await world.claim_one()
+    assert await _held(world, job) == [True, False]
+    world.pass_lease_time()
+    assert await _held(world, job) == [False, False]
+    again = await world.claim_one(BOB)
+    assert again.lease.n == held.lease.n
+    await world.commit(again, [0, 1])
+    assert await world.close(again)
+    assert await _held(world, job) == [False, False]
+
+
+async def _held(world: World, job: Job) -> list[bool]:
+    return [each.is_held for each in await world.ledger.shard_results(job.id, [0, 1])]
+
+
+async def test_copied_outcomes_are_counted_with_their_parts(world: World) -> None:
+    job = await world.queue(shards=[4], dedupe=True)
+    held = await world.claim_one()
+    assert held.job.dedupe
+    for lines, copied in (([0], 0), ([1, 2], 2), ([3], 1)):
+        part = replace(world.part(held.lease, lines), deduplicated=copied)
+        assert await world.ledger.commit([(held.lease, part)]) == (True,)
+        assert await world.ledger.commit([(held.lease, part)]) == (True,)
+    assert (await world.seen(job)).deduplicated == 3

@@ -20,6 +20,7 @@ from batchmill.calls import (
     Broken,
     Call,
     EngineDown,
+    Load,
     Overloaded,
     Refused,
     Reply,
@@ -740,3 +741,36 @@ async def test_an_engine_without_models_says_why(script: Script, says: str) -> N
 async def test_an_engine_that_is_not_there_is_down() -> None:
     with pytest.raises(EngineDown, match="refused"):
         await transport_to("http://127.0.0.1:1/v1").models()
+
+
+# load
+
+
+LLAMACPP = b"llamacpp:requests_processing 4\nllamacpp:requests_deferred 2\n"
+
+
+async def test_the_load_is_asked_for_beside_the_engines_v1_on_the_same_host() -> None:
+    async with engine(listing("200 OK", LLAMACPP), key="secret") as (server, transport):
+        assert await transport.load() == Load(4, 2)
+        assert await transport.load() == Load(4, 2)
+    asked = [sent.split(b"\r\n")[0] for sent, _ in server.requests]
+    assert asked == [b"GET /metrics HTTP/1.1"] * 2
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        listing("404 Not Found", LLAMACPP),
+        answering(head("302 Found", "Location: /elsewhere", "Content-Length: 0")),
+        listing("200 OK", LLAMACPP + b"#" * 3_000_000),
+        listing("200 OK", b"<html>"),
+        answering(close=True),
+    ],
+    ids=["absent", "elsewhere", "too large", "no metrics", "lost"],
+)
+async def test_an_engine_that_does_not_tell_its_load_tells_nothing(script: Script) -> None:
+    budget = ByteBudget(96_000_000)
+    async with engine(script, budget=budget) as (server, transport):
+        assert await transport.load() is None
+        assert len(server.requests) == 1
+    assert budget.spent_bytes == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from batchmill.calls import Answered, Call, EngineDown, Flight, Reply
+from batchmill.calls import Answered, Call, EngineDown, Flight, Load, Reply
 
 Script = Callable[[str], Awaitable[Reply]]
 """What becomes of the line with that text."""
@@ -29,6 +30,7 @@ class Engine:
     def __init__(self, script: Script = answers, *, models: tuple[str, ...] = ("m",)) -> None:
         self.script, self.served = script, models
         self.is_down = False
+        self.told_load: Load | None = None
         self.sent: list[str] = []
         self.aborted: list[str] = []
         self.in_flight = 0
@@ -37,12 +39,16 @@ class Engine:
         self._moved = asyncio.Event()
 
     def send(self, call: Call, landed: Callable[[Reply], None]) -> Flight:
-        text = json.loads(call.body)["messages"][0]["content"]
+        text = self.text_of(json.loads(call.body))
         self.sent.append(text)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self._moved.set()
         return _Scripted(self, text, landed)
+
+    def text_of(self, body: dict[str, Any]) -> str:
+        """What the script is asked with."""
+        return str(body["messages"][0]["content"])
 
     def landed(self, reply: Reply) -> None:
         """A call came to its end."""
@@ -58,6 +64,9 @@ class Engine:
         if self.is_down:
             raise EngineDown("it is away")
         return self.served
+
+    async def load(self) -> Load | None:
+        return self.told_load
 
     async def close(self) -> None:
         """Nothing to let go of."""

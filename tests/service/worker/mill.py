@@ -102,12 +102,18 @@ class Mill:
         model: str = "m",
         models: Sequence[str] = (),
         priority: int = 0,
+        distinct: int = 0,
+        embeddings: bool = False,
     ) -> Job:
         """A job of so many lines whose texts and custom_ids are `<tag>-<number>`. With `models`
-        it is one of OpenAI's, whose lines name these in turn."""
-        texts = [text_of(tag, n) for n in range(lines)]
+        it is one of OpenAI's, whose lines name these in turn. With `distinct` its texts begin anew
+        after so many, at the temperature 0, and it asks that none is sent twice."""
+        form = "input" if embeddings else "messages"
+        ids = [text_of(tag, n) for n in range(lines)]
+        texts = [text_of(tag, n % (distinct or lines)) for n in range(lines)]
         own = [models[n % len(models)] if models else None for n in range(lines)]
-        data = b"".join(map(_line, texts, own))
+        drawn = {"temperature": 0} if distinct else {}
+        data = b"".join(_line(*each, form, drawn) for each in zip(ids, texts, own, strict=True))
         file = FileId(new_id())
         blob = BlobName(f"inputs/{file}")
         await self.blobs.put_many([(blob, [data])])
@@ -119,7 +125,7 @@ class Mill:
             JobId(new_id()),
             tenant,
             Dialect.OPENAI if models else Dialect.MISTRAL,
-            "/v1/chat/completions",
+            "/v1/embeddings" if embeddings else "/v1/chat/completions",
             JobState.VALIDATING,
             0.0,
             window,
@@ -127,6 +133,7 @@ class Mill:
             model=None if models else model,
             priority=priority,
             input_files=(file,),
+            dedupe=bool(distinct),
         )
         source = JobInput(file, "in.jsonl", blob, size, lines)
         made = await self.ledger.create_job(new, [source], None)
@@ -137,14 +144,17 @@ class Mill:
         self,
         *engines: Engine,
         concurrency: int = 4,
+        adaptive: bool = False,
         name: str = "w",
         group_seconds: float = 0.02,
         schedules: Sequence[Schedule] = (),
         clock: Clock | None = None,
         limits: tuple[Limit, ...] = (),
+        per_call: int = 1,
         **rules: Any,
     ) -> Running:
-        """A worker with these engines, which are open by these schedules, the rest always."""
+        """A worker with these engines, which are open by these schedules, the rest always, and take
+        so many embeddings `per_call`."""
         ledger = LeavingLedger(self.ledger)
         heart = LeavingLedger(await self._open())
         rules = {"drain_seconds": 0.3, "low_disk_bytes": 0} | rules
@@ -155,7 +165,13 @@ class Mill:
         released: list[int] = []
         specs = [
             EngineSpec(
-                f"e{n}", "http://none", concurrency=concurrency, schedule=schedule, limits=limits
+                f"e{n}",
+                "http://none",
+                concurrency=concurrency,
+                adaptive=adaptive,
+                schedule=schedule,
+                limits=limits,
+                embeddings_per_call=per_call,
             )
             for n, (_, schedule) in enumerate(zip_longest(engines, schedules, fillvalue=ALWAYS))
         ]
@@ -247,6 +263,17 @@ class Mill:
     async def expire_leases(self) -> None:
         """Let every lease run out now."""
         await self._sql("UPDATE shard SET lease_until = 0 WHERE state = 'leased'")
+
+    async def poison(self) -> None:
+        """Let every shard look as if its owners had died over it, and every lease run out."""
+        await self._sql("UPDATE shard SET strikes = 3 WHERE kind = 'run'")
+        await self.expire_leases()
+
+    async def postpone(self, n: int | None) -> None:
+        """Let nobody claim shard `n` of any job; None: let everybody claim all."""
+        later = "state = 'kept'" if n is not None else "state = 'open'"
+        where = f"n = {n} AND state = 'open'" if n is not None else "state = 'kept'"
+        await self._sql(f"UPDATE shard SET {later} WHERE kind = 'run' AND {where}")
 
     async def lengthen_leases(self, seconds: int) -> None:
         """Let every shard be leased for so much longer."""
@@ -369,9 +396,10 @@ def texts_of(tag: str, numbers: Sequence[int]) -> list[str]:
     return [text_of(tag, number) for number in numbers]
 
 
-def _line(text: str, model: str | None) -> bytes:
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": text}]}
-    line: dict[str, Any] = {"custom_id": text, "body": body}
+def _line(custom_id: str, text: str, model: str | None, form: str, drawn: dict[str, Any]) -> bytes:
+    asked: object = text if form == "input" else [{"role": "user", "content": text}]
+    body: dict[str, Any] = {form: asked, **drawn}
+    line: dict[str, Any] = {"custom_id": custom_id, "body": body}
     if model is not None:
         body["model"] = model
         line |= {"method": "POST", "url": "/v1/chat/completions"}

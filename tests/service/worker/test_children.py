@@ -79,3 +79,17 @@ async def test_a_child_shares_no_blob_with_its_parent(mill: Mill) -> None:
     assert (await mill.ended(child)).succeeded == 10
     texts = [row["response"]["body"]["said"] for row in await mill.results(child, Stream.OUT)]
     assert texts == texts_of("line", range(10))
+
+
+async def test_a_child_of_a_job_that_dedupes_sends_what_failed_alike_once(mill: Mill) -> None:
+    async def refuses_one(text: str) -> Reply:
+        return Refused(422, b"{}", "no") if text == "line-1" else await answers(text)
+
+    engine = Engine(refuses_one)
+    await mill.start(engine)
+    parent = await mill.ended(await mill.job(18, distinct=3))
+    assert (parent.succeeded, parent.failed, parent.deduplicated) == (12, 6, 15)
+    engine.script = answers
+    engine.sent.clear()
+    child = await mill.ended(await child_of(mill, parent, FailureKind.FAILED))
+    assert (engine.sent, child.succeeded, child.deduplicated) == (["line-1"], 18, 5)

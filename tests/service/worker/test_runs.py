@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from batchmill.calls import Overloaded, Refused, Reply, Unreachable
 from batchmill.model import JobState, Stream
 from tests.service.worker.engine import Engine, Held, InTurn, answer_to, answers
@@ -66,6 +68,19 @@ async def test_no_more_calls_are_out_than_the_engine_takes(mill: Mill) -> None:
     await mill.start(engine, concurrency=3)
     await mill.ended(await mill.job(30))
     assert engine.most_in_flight <= 3
+
+
+async def test_a_window_that_is_found_grows_while_the_engine_keeps_up(mill: Mill) -> None:
+    async def takes_its_time(text: str) -> Reply:
+        await asyncio.sleep(0.02)
+        return answer_to(text)
+
+    mill.shard_lines = 200
+    engine = Engine(takes_its_time)
+    await mill.start(engine, concurrency=64, adaptive=True)
+    job = await mill.ended(await mill.job(160))
+    assert (job.succeeded, len(engine.sent)) == (160, 160)
+    assert 8 < engine.most_in_flight <= 64
 
 
 async def test_each_line_of_openais_goes_to_an_engine_of_its_own_model(mill: Mill) -> None:

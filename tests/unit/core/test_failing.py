@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from batchmill.core.failing import code_of, failure_of, grouped, is_retryable, kind_of
+from batchmill.core.failing import (
+    code_of,
+    failure_of,
+    failures_of_copy,
+    grouped,
+    is_retryable,
+    kind_of,
+    merged,
+)
 from batchmill.failures import MAX_CODES, OTHER, FailureKind, Failures, FailureTally
 from batchmill.model import Fate, Outcome
 
@@ -123,3 +131,11 @@ def test_an_engine_whose_code_is_other_is_counted_with_the_rest() -> None:
         tally = tally.plus([found(f"code-{n}", n)])
     assert len(tally.summary) == MAX_CODES
     assert tally.total == 31
+
+
+def test_copies_of_failures_are_grouped_as_these_are() -> None:
+    copies = [failures_of_copy(found("a", 1, 2), line, b'"x"') for line in (7, 8)]
+    copies.append(failures_of_copy(found("b", 1), 9, b"null"))
+    first, second = merged(copies)
+    assert (first.code, first.lines, first.custom_id, first.message) == ("a", (7, 8), "x", "says a")
+    assert (second.code, second.lines, second.custom_id) == ("b", (9,), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchmill.core.gate import ASIDE_SECONDS, Gate
 from batchmill.core.retry import Scope
+from batchmill.core.window import Window
 from batchmill.model import WaitingReason
 
 CHAT = ("/v1/chat/completions", "m")
@@ -85,3 +86,47 @@ def test_a_gate_narrowed_by_overload_widens_with_answers() -> None:
     for _ in range(3000):
         gate.answered(CHAT, well=True)
     assert int(gate.allowed) == 64
+
+
+def gate_with_window(size: int) -> Gate:
+    gate = Gate(1024, window=Window(size))
+    for _ in range(size):
+        gate.sent(CHAT)
+    return gate
+
+
+def test_a_gate_with_a_window_of_its_own_admits_what_it_says() -> None:
+    gate = gate_with_window(8)
+    assert gate.is_full
+    for answer in range(60):
+        gate.returned(CHAT)
+        gate.took(0.01, 0, 0.01 * answer)
+        gate.sent(CHAT)
+    assert not gate.is_full
+    assert gate.window is not None
+    assert gate.allowed == gate.window.size > 8
+
+
+def test_a_burst_of_refusals_narrows_the_window_and_pauses_the_engine() -> None:
+    gate = gate_with_window(64)
+    for _ in range(64):
+        gate.overloaded(None, now=5.0)
+    assert int(gate.allowed) == 44
+    assert not gate.has_room(5.05)
+
+
+def test_a_single_refusal_among_many_answers_pauses_nothing_unless_it_asks_for_it() -> None:
+    gate = gate_with_window(64)
+    for _ in range(200):
+        gate.took(0.1, 0, 1.0)
+    gate.overloaded(None, now=5.0)
+    assert (gate.allowed, gate.resume_at) == (64, 0.0)
+    gate.overloaded(2.0, now=5.0)
+    assert gate.resume_at == 7.0
+
+
+def test_calls_that_are_not_answered_in_time_narrow_the_window() -> None:
+    gate = gate_with_window(64)
+    for _ in range(64):
+        gate.timed_out(5.0)
+    assert int(gate.allowed) == 44

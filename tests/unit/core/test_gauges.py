@@ -10,6 +10,7 @@ from batchmill.core.gate import Gate
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.links import Link
 from batchmill.core.pool import Pool
+from batchmill.core.work import OpenShard
 from batchmill.fleet import EngineSpec, EngineState, EngineStatus
 from batchmill.model import JobId, WaitingReason
 from tests.unit.core.test_pool import line_of, shard_of
@@ -24,6 +25,8 @@ class NoWay:
     def send(self, call: object, landed: object) -> None: ...
     async def models(self) -> tuple[str, ...]:
         return ()
+
+    async def load(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -62,3 +65,15 @@ def test_lines_whose_model_left_its_engine_say_so(
 
 def test_nothing_is_said_of_a_job_whose_lines_are_all_on_their_way() -> None:
     assert blocked(Pool(), replace(UP, models=())) is None
+
+
+def test_lines_that_wait_for_those_of_other_workers_are_told_apart() -> None:
+    def follows(pool: Pool, shard: OpenShard) -> bool:
+        return gauges([shard], pool, [], Rates(), storage_ok=True, now=0.0)[JOB].follows
+
+    shard, pool = shard_of(JOB), Pool()
+    assert not follows(pool, shard)
+    shard.followers = 1
+    assert follows(pool, shard)
+    pool.add(line_of(shard, 0))
+    assert not follows(pool, shard)

@@ -17,9 +17,31 @@ def limits_of(**table: Any) -> tuple[Limit, ...]:
     return EngineSetting.model_validate({"url": URL} | table).at(URL, None).limits
 
 
-def test_an_engine_without_figures_has_no_limit_and_64_calls_for_each_worker() -> None:
-    assert limits_of() == ()
-    assert EngineSetting(url=URL).at(URL, None).concurrency == 64
+@pytest.mark.parametrize("table", [{}, {"concurrency": "auto"}], ids=["nothing", "auto"])
+def test_an_engine_without_figures_has_no_limit_and_a_window_that_is_found(
+    table: dict[str, Any],
+) -> None:
+    assert limits_of(**table) == ()
+    spec = EngineSetting.model_validate({"url": URL} | table).at(URL, None)
+    assert (spec.adaptive, spec.polite, spec.concurrency) == (True, False, 1024)
+
+
+def test_a_concurrency_that_is_written_down_is_a_fixed_window() -> None:
+    spec = EngineSetting.model_validate({"url": URL, "concurrency": 50}).at(URL, None)
+    assert (spec.adaptive, spec.concurrency) == (False, 50)
+
+
+def test_a_polite_engine_never_gets_more_than_is_written_down_but_may_get_less() -> None:
+    table = {"url": URL, "concurrency": 50, "politeness": "polite"}
+    spec = EngineSetting.model_validate(table).at(URL, None)
+    assert (spec.adaptive, spec.polite, spec.concurrency) == (True, True, 50)
+    assert limits_of(**table) == (Limit("", concurrency=50),)
+
+
+@pytest.mark.parametrize("value", [0, -1, 100_001, "some", 1.5, True, None])
+def test_a_concurrency_that_is_neither_a_number_nor_auto_is_refused(value: object) -> None:
+    with pytest.raises(ValidationError, match='should be "auto" or a whole number'):
+        limits_of(concurrency=value)
 
 
 def test_a_concurrency_that_is_written_down_is_the_limit_of_all_workers() -> None:

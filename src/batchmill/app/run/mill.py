@@ -10,15 +10,17 @@ from typing import Final
 
 from batchmill.app.children import Children, check_extras
 from batchmill.app.orders import Orders
+from batchmill.app.roster import Roster
 from batchmill.app.stopping import ENGINES_SECONDS
 from batchmill.app.stores import WORKER
 from batchmill.app.supervise import supervising
-from batchmill.app.worker import make_worker
+from batchmill.app.worker import make_worker, opener
 from batchmill.clock import Clock
 from batchmill.config import Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.progress import Progress, progress
 from batchmill.core.worker import Worker
+from batchmill.engines.budget import ByteBudget
 from batchmill.errors import BatchmillError
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.model import DEFAULT_TENANT, Job, JobId
@@ -76,7 +78,7 @@ async def milling(
 ) -> AsyncIterator[Mill]:
     """The engines and the worker, running within the block and drained at its end."""
     check_extras(settings.engines)
-    children = Children(settings, ledger, WORKER)
+    children = Children(Roster(settings), ledger, (WORKER,))
     failed: BatchmillError | None = None
     async with supervising() as supervisor:
         for child in (engines := children.engines()):
@@ -100,16 +102,19 @@ async def milling(
 def _worker(
     children: Children, ledger: Ledger, blobs: Blobs, clock: Clock, only_model: str | None
 ) -> Worker:
-    orders = Orders.of(children.settings, children.engine_specs(), worker=WORKER)
+    orders = Orders.of(children.settings, children.roster.specs(), worker=WORKER)
 
     def can_serve(model: str) -> bool:
         return worker.catalogue().can_serve(model)
 
+    budget = ByteBudget(children.settings.memory_budget)
     worker = make_worker(
         orders,
         ledger,
         blobs,
         clock,
+        budget,
+        opener(clock, budget),
         only_model=only_model,
         can_serve=can_serve,
     )

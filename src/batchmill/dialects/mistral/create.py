@@ -76,6 +76,7 @@ def read_order(
         requests=inline.lines,
         priority=asked.priority,
         on_invalid=OnInvalid(asked.on_invalid),
+        dedupe=asked.dedupe,
         webhook_url=asked.webhook_url,
     )
 

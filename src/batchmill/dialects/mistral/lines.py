@@ -6,6 +6,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from batchmill.core.failing import UNANSWERED
+from batchmill.dialects.resultlines import answer_of
 from batchmill.jsontext import json_string
 from batchmill.model import Fate, Job, JobId, Outcome
 
@@ -42,6 +43,12 @@ class MistralLines:
             response,
             _error(outcome),
         )
+
+    def copied(self, job: Job, line: int, custom_id: bytes, result: bytes) -> bytes | None:
+        answer = answer_of(result)
+        if answer is None:
+            return None
+        return b'{"id":"%b","custom_id":%b%b' % (_id(job.id, line), custom_id, answer)
 
 
 def _id(job: JobId, line: int) -> bytes:

@@ -79,8 +79,8 @@ _REQUESTS: dict[str, Any] = {
 class CreateBatchJob(Extensions):
     """What creates a job: exactly one of `input_files` and `requests`, and a `model`.
 
-    Null is the same as absent. `priority`, `on_invalid`, `window` and `webhook_url` are extensions,
-    also taken as headers `x-batchmill-<key>`; `window` wins over `timeout_hours`.
+    Null is the same as absent. `priority`, `on_invalid`, `window`, `webhook_url` and `dedupe` are
+    extensions, also taken as headers `x-batchmill-<key>`; `window` wins over `timeout_hours`.
     """
 
     endpoint: Name
@@ -128,6 +128,7 @@ class BatchJob(BaseModel):
     window: str
     priority: int
     on_invalid: str
+    dedupe: bool
     webhook_url: str | None
     paused: bool
     error_summary: list[ErrorSummary]
@@ -172,6 +173,7 @@ def batch_job(job: Job, progress: ProgressObject) -> BatchJob:
         window=job.window,
         priority=job.priority,
         on_invalid=job.on_invalid.value,
+        dedupe=job.dedupe,
         webhook_url=job.webhook_url,
         paused=job.paused,
         error_summary=error_summary(job, ERROR_CODES),

@@ -42,6 +42,7 @@ def read_order(
         input_files=(FileId(uuid_in(asked.input_file_id) or asked.input_file_id),),
         priority=asked.priority,
         on_invalid=OnInvalid(asked.on_invalid),
+        dedupe=asked.dedupe,
         webhook_url=asked.webhook_url,
         keep_results_seconds=None if kept is None else kept.seconds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from batchmill.dialects.resultlines import answer_of
 from batchmill.jsontext import json_string
 from batchmill.model import Fate, Job, JobId, Outcome
 
@@ -34,6 +35,12 @@ class OpenAILines:
             response,
             error,
         )
+
+    def copied(self, job: Job, line: int, custom_id: bytes, result: bytes) -> bytes | None:
+        answer = answer_of(result)
+        if answer is None:
+            return None
+        return b'{"id":"%b","custom_id":%b%b' % (_id(job.id, line), custom_id, answer)
 
 
 def _has_response(outcome: Outcome) -> bool:

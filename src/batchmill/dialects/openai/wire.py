@@ -69,8 +69,8 @@ class OutputExpiresAfter(BaseModel):
 class CreateBatch(Extensions):
     """What creates a batch over one uploaded file. Null is the same as absent.
 
-    `priority`, `on_invalid` and `window` are extensions, also taken as headers
-    `x-batchmill-<key>`; `window` wins over `completion_window`.
+    `priority`, `on_invalid`, `window`, `webhook_url` and `dedupe` are extensions, also taken as
+    headers `x-batchmill-<key>`; `window` wins over `completion_window`.
     """
 
     input_file_id: _Name
@@ -150,6 +150,7 @@ class Batch(BaseModel):
     metadata: dict[str, str] | None
     priority: int
     on_invalid: str
+    dedupe: bool
     webhook_url: str | None
     paused: bool
     error_summary: list[ErrorSummary]
@@ -194,6 +195,7 @@ def batch(job: Job, progress: ProgressObject) -> Batch:
         metadata=dict(job.metadata) or None,
         priority=job.priority,
         on_invalid=job.on_invalid.value,
+        dedupe=job.dedupe,
         webhook_url=job.webhook_url,
         paused=job.paused,
         error_summary=error_summary(job),
