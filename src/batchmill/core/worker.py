@@ -119,10 +119,9 @@ class Worker:
         to_send = (self._links, self._pool, self._collector, ledger, formats, clock)
         self._dispatcher = Dispatcher(*to_send, may_send=self._may_send, released=released)
         copying = (self._dispatcher, self._collector, formats)
-        patience_seconds = self._rules.patience_seconds
-        copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience_seconds)
-        at_work = (ledger, blobs, *copying, clock, copier)
-        self._bench = Bench(*at_work, only_model=self._rules.only_model)
+        patience, only_model = self._rules.patience_seconds, self._rules.only_model
+        copier = Copier(ledger, blobs, *copying, self._holdings, clock, patience)
+        self._bench = Bench(ledger, blobs, *copying, clock, copier, only_model=only_model)
         chores = Chores(ledger, blobs, lines, self._rules.upload_retention_seconds)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all) for kinds in CHORES
