@@ -22,7 +22,8 @@ from batchmill.blobs.local import LocalBlobs
 from batchmill.calls import Call, Flight, Reply
 from batchmill.clock import SystemClock, new_id
 from batchmill.core.lines import LineRules
-from batchmill.core.worker import Stores, Worker
+from batchmill.core.rules import Stores
+from batchmill.core.worker import Worker
 from batchmill.dialects.formats import FORMATS
 from batchmill.engines.replies import classify
 from batchmill.fleet import EngineSpec

@@ -15,9 +15,9 @@ from batchmill.assembly import Assemblies
 from batchmill.deliveries import DeliveryLedger
 from batchmill.fleet import Beat, EngineStatus, Worker
 from batchmill.grants import Grants
+from batchmill.keys import KeyLedger
 from batchmill.model import (
     Answer,
-    ApiKey,
     BlobName,
     Dialect,
     File,
@@ -26,7 +26,6 @@ from batchmill.model import (
     JobId,
     JobInput,
     JobState,
-    KeyId,
     Kind,
     Lease,
     LineError,
@@ -99,7 +98,7 @@ class Plan:
     """The first line's model; kept on the job when it has none of its own."""
 
 
-class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
+class Ledger(Assemblies, DeliveryLedger, KeyLedger, ResultLedger, Protocol):
     """The one place of truth for state. Never stores bodies or results. Its steps for uploads in
     pieces stand in `assembly.py`, for webhooks in `deliveries.py`, for results in `results.py`.
 
@@ -295,23 +294,6 @@ class Ledger(Assemblies, DeliveryLedger, ResultLedger, Protocol):
 
     async def jobs_by_state(self) -> Mapping[JobState, int]:
         """How many jobs are in each state, over all tenants; for metrics."""
-
-    # keys
-
-    async def create_key(self, tenant: TenantId, digest: str, hint: str) -> ApiKey:
-        """Record a key by its hash; makes the tenant if it is new."""
-
-    async def keys(self) -> tuple[ApiKey, ...]:
-        """Every key, revoked ones too."""
-
-    async def revoke_key(self, key: KeyId) -> bool:
-        """Revoke at once; False if there is no such live key."""
-
-    async def key_by_digest(self, digest: str) -> ApiKey | None:
-        """The live key with that hash."""
-
-    async def secret(self, purpose: str) -> bytes:
-        """A 32-byte secret for signing, made once and shared by all processes."""
 
     async def listen(self, rung: Callable[[], None]) -> None:
         """Call `rung` whenever something may have become claimable, as far as the database can

@@ -46,8 +46,9 @@ class LossyText:
         return not self._stalled
 
 
-def configure_logs(process: str) -> None:
-    """Send this process's logs, and those of the libraries it uses, to standard error."""
+def configure_logs(process: str, level: int = logging.INFO) -> None:
+    """Send this process's logs from that level on, and the warnings of the libraries it uses, to
+    standard error."""
     shared: list[Processor] = [
         lambda _logger, _method, event: {"process": process, **event},
         structlog.stdlib.add_log_level,
@@ -62,7 +63,7 @@ def configure_logs(process: str) -> None:
     )
     structlog.configure(
         processors=[*shared, *rendering],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
@@ -75,4 +76,4 @@ def configure_logs(process: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(max(level, logging.WARNING))

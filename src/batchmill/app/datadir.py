@@ -43,13 +43,14 @@ def make_layout(data: Path) -> None:
 
 
 @contextmanager
-def locked(data: Path) -> Iterator[None]:
-    """Hold the directory for this process. Raises `ConfigError` while another `serve` does."""
+def locked(data: Path, by: str = "batchmill serve") -> Iterator[None]:
+    """Hold the directory for this process. Raises `ConfigError` while another one does, which it
+    calls another `by`."""
     lock = _opened(data, "serve.lock")
     try:
         if not _taken(lock):
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise _unusable(data, f"{data} is in use by another batchmill serve (process {holder})")
+            raise _unusable(data, f"{data} is in use by another {by} (process {holder})")
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -29,7 +29,7 @@ def main() -> None:
     parent, module, *arguments = sys.argv[1:]
     c = ctypes.CDLL(None, use_errno=True)
     c.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _give_memory_back(c)
+    give_memory_back()
     if os.getppid() != int(parent):
         sys.exit(1)  # it died before the kernel was told
     orders, rest = _first_line()
@@ -40,9 +40,10 @@ def main() -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _give_memory_back(c: ctypes.CDLL) -> None:
+def give_memory_back() -> None:
     """One arena and a fixed threshold: with glibc's own habits the memory of large replies and of
     a long validation stays with the process. Other C libraries have no `mallopt`."""
+    c = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):
         c.mallopt(_M_ARENA_MAX, 1)
         c.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from batchmill.config import Settings
-from batchmill.core.worker import HAND_OVER_SECONDS
+from batchmill.core.rules import HAND_OVER_SECONDS
 from batchmill.fleet import Role
 
 ENGINES_SECONDS: Final = 1.0

@@ -8,6 +8,8 @@ import gc
 import resource
 import signal
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 
 import uvloop
 
@@ -15,17 +17,19 @@ from batchmill.app.orders import Orders
 from batchmill.app.stopping import flights_seconds
 from batchmill.app.stores import open_blobs, open_ledger
 from batchmill.calls import Transport
-from batchmill.clock import SystemClock
+from batchmill.clock import Clock, SystemClock
 from batchmill.config import Settings
 from batchmill.core.collect import GroupRules
 from batchmill.core.lines import LineRules
 from batchmill.core.linkset import Opener
-from batchmill.core.worker import Stores, Worker, WorkerRules
+from batchmill.core.rules import Stores, WorkerRules
+from batchmill.core.worker import Worker
 from batchmill.dialects.formats import FORMATS
 from batchmill.dialects.openai.events import event_body
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import EngineSpec, Timing
+from batchmill.ports import Blobs, Ledger
 from batchmill.telemetry import configure_logs
 from batchmill.webhooks.guard import Guard, SystemResolver
 from batchmill.webhooks.post import Poster
@@ -33,33 +37,13 @@ from batchmill.webhooks.post import Poster
 
 async def run_worker(orders: Orders, *, sends: bool = True) -> None:
     """Work until SIGTERM, then drain. One that `sends` nothing only keeps house."""
-    settings = orders.settings
-    clock = SystemClock()
+    settings, clock = orders.settings, SystemClock()
     budget = ByteBudget(settings.memory_budget)
-
-    def opened(spec: EngineSpec) -> Transport:
-        return HttpTransport(spec, clock, budget)
-
-    blobs = open_blobs(settings)
+    opened = opener(clock, budget)
     ledger = await open_ledger(settings)
     try:
-        worker = Worker(
-            orders.worker,
-            Stores(ledger, blobs, lambda: open_ledger(settings)),
-            [(spec, opened(spec)) for spec in orders.engines],
-            settings.models,
-            FORMATS,
-            LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
-            clock,
-            rules_of(settings, blobs.group_seconds, sends=sends),
-            released=budget.release,
-            post=Poster(
-                Guard(settings.webhook_allow_hosts, SystemResolver()),
-                orders.webhook_secrets,
-                event_body,
-                clock,
-            ),
-        )
+        stores = ledger, open_blobs(settings)
+        worker = make_worker(orders, *stores, clock, budget, opened, sends=sends)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -75,6 +59,50 @@ async def run_worker(orders: Orders, *, sends: bool = True) -> None:
             obeying.cancel()
     finally:
         await ledger.close_connections()
+
+
+def opener(clock: Clock, budget: ByteBudget) -> Opener:
+    """What opens the way to an engine, for workers with that budget."""
+
+    def opened(spec: EngineSpec) -> Transport:
+        return HttpTransport(spec, clock, budget)
+
+    return opened
+
+
+def make_worker(
+    orders: Orders,
+    ledger: Ledger,
+    blobs: Blobs,
+    clock: Clock,
+    budget: ByteBudget,
+    opened: Opener,
+    *,
+    sends: bool = True,
+    only_model: str | None = None,
+    can_serve: Callable[[str], bool] = lambda _: True,
+) -> Worker:
+    """A worker over these stores, which the caller closes. Lines go to `only_model`, whatever
+    they name, where there is one; else validation refuses those of which `can_serve` says no."""
+    settings = orders.settings
+    rules = rules_of(settings, blobs.group_seconds, sends=sends)
+    return Worker(
+        orders.worker,
+        Stores(ledger, blobs, lambda: open_ledger(settings)),
+        [(spec, opened(spec)) for spec in orders.engines],
+        settings.models,
+        FORMATS,
+        LineRules(can_serve, settings.max_line_size, settings.max_job_lines),
+        clock,
+        replace(rules, only_model=only_model),
+        released=budget.release,
+        post=Poster(
+            Guard(settings.webhook_allow_hosts, SystemResolver()),
+            orders.webhook_secrets,
+            event_body,
+            clock,
+        ),
+    )
 
 
 async def _obey(later: asyncio.Queue[Orders], worker: Worker, opened: Opener) -> None:

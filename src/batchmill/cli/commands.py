@@ -14,6 +14,7 @@ import typer
 COMMANDS: Final = {
     "serve": "serving",
     "worker": "serving",
+    "run": "run",
     "submit": "submit",
     "ls": "jobs",
     "get": "jobs",
@@ -37,6 +38,9 @@ COMMANDS: Final = {
 }
 """Each command, and the module whose function of that name it is."""
 
+FLAGS_OF_OTHERS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For `run`, which says itself what is wrong with flags of other programs (`vllmflags.py`)."""
+
 GROUPS: Final = {"files": "files", "keys": "keys", "db": "db"}
 """Each group of commands, and the module that has it as `app`."""
 
@@ -55,7 +59,8 @@ def application(only: str | None = None) -> typer.Typer:
     is_one = only in COMMANDS or only in GROUPS
     for name, module in COMMANDS.items():
         if not is_one or name == only:
-            app.command(name)(getattr(_module(module), name))
+            settings = FLAGS_OF_OTHERS if name == "run" else None
+            app.command(name, context_settings=settings)(getattr(_module(module), name))
     for name, module in GROUPS.items():
         if not is_one or name == only:
             app.add_typer(_module(module).app, name=name)

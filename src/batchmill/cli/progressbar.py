@@ -44,8 +44,8 @@ class Standing:
 class ProgressBar:
     """Shows standings, the newest over the last; to be used as a context."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool = False, log_seconds: float = LOG_SECONDS) -> None:
+        self._quiet, self._log_seconds = quiet, log_seconds
         self._live: Live | None = None
         self._said: tuple[str, float] | None = None
 
@@ -77,14 +77,16 @@ class ProgressBar:
 
     def _log(self, standing: Standing, now: float) -> None:
         kind = f"{standing.state} {standing.waiting}"
-        if self._said is None or self._said[0] != kind or now - self._said[1] >= LOG_SECONDS:
+        if self._said is None or self._said[0] != kind or now - self._said[1] >= self._log_seconds:
             parts = (counts(standing), pace(standing), trouble(standing))
             note("  ".join(part for part in (standing.state, *parts) if part))
             self._said = (kind, now)
 
 
 def counts(standing: Standing) -> str:
-    """`120/1,000 12%`."""
+    """`120/1,000 12%`; nothing while nobody knows how many there are."""
+    if not standing.total:
+        return ""
     share = words.percent(standing.done, standing.total)
     return f"{standing.done:,}/{standing.total:,} {share}".rstrip()
 

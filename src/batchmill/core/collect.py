@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import inf
 from typing import Protocol
 
 import structlog
@@ -73,6 +74,10 @@ class StorageSaid(Protocol):
     def __call__(self, *, written: bool) -> None: ...
 
 
+def _nothing() -> None:
+    return
+
+
 class Collector:
     """Takes outcomes of open shards and makes them durable, group by group."""
 
@@ -99,6 +104,9 @@ class Collector:
         """Set once the next group is durable or thrown away; then there is another one."""
         self.is_held_up = False
         """A group could not be made durable and is tried again."""
+        self._held_lines = 0
+        self._most_held: float = inf
+        self._made_room: Callable[[], None] = _nothing
 
     def add(
         self,
@@ -122,6 +130,7 @@ class Collector:
             mine.usages.append(usage)
         mine.held_bytes += held_bytes
         shard.uncommitted += 1
+        self._held_lines += 1
         self._group_bytes += len(line)
         if self._group_bytes >= self._rules.size_bytes:
             self._due.set()
@@ -129,6 +138,17 @@ class Collector:
     def add_failure(self, shard: OpenShard, failure: Failure) -> None:
         """Note why the line that was added last did not succeed."""
         self._group[shard].failures.append(failure)
+
+    def hold_at_most(self, lines: int, made_room: Callable[[], None]) -> None:
+        """Have room for so many outcomes that are not durable yet. `made_room` is called whenever
+        some have become so."""
+        self._most_held, self._made_room = lines, made_room
+
+    def has_room(self) -> bool:
+        """Whether it may take more; half full it hurries."""
+        if 2 * self._held_lines >= self._most_held:
+            self.hurry()
+        return self._held_lines < self._most_held
 
     def add_copy(
         self, shard: OpenShard, local: int, line: bytes, failures: Failures | None
@@ -158,6 +178,7 @@ class Collector:
             await self._dirty.wait()
             await self._fill()
             await self._write(self._taken())
+            self._made_room()
 
     def _hold_up(self) -> None:
         self.is_held_up = True
@@ -210,6 +231,7 @@ class Collector:
         self.is_held_up = False
         for shard, mine in group.items():
             shard.uncommitted -= len(mine.lines)
+            self._held_lines -= len(mine.lines)
             shard.changed()
             self._released(mine.held_bytes)
         self._ended += 1

@@ -126,7 +126,7 @@ class LineForm:
         return cls(
             endpoint=job.endpoint,
             names_url=is_openai,
-            names_model=is_openai or job.model is None,
+            names_model=job.model is None,
             needs_messages=is_openai and job.endpoint == NEEDS_MESSAGES,
             can_serve=rules.can_serve,
             max_line_bytes=rules.max_line_bytes,

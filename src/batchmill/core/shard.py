@@ -86,6 +86,8 @@ class Bench:
         default_factory=lambda: asyncio.Semaphore(LARGE_CLOSINGS_AT_ONCE)
     )
     """Held while a large shard's segments are written."""
+    only_model: str | None = None
+    """What every line is sent to, whatever it names; None: what it names."""
 
 
 async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> None:
@@ -171,7 +173,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opene
     lines: list[OpenLine] = []
     try:
         shard.data, order = await read_shard(lease, bench.blobs)
-        lines = _lines(shard, order, catalogue)
+        lines = _lines(shard, order, catalogue, bench.only_model)
     except BlobMissing as error:
         if lease.stop is None:
             await _fail_job(shard, error, bench)
@@ -191,8 +193,10 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opene
     return opened
 
 
-def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> list[OpenLine]:
-    served = _served(shard, catalogue)
+def _lines(
+    shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue, only_model: str | None
+) -> list[OpenLine]:
+    served = _served(shard, catalogue, only_model)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     allowed = order.allowed_tokens() if order else [0] * shard.lease.shard.lines
@@ -212,10 +216,12 @@ def _lines(shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue) -> 
     ]
 
 
-def _served(shard: OpenShard, catalogue: Catalogue) -> Callable[[Span], str]:
+def _served(
+    shard: OpenShard, catalogue: Catalogue, only_model: str | None
+) -> Callable[[Span], str]:
     """The name to send for a line: of its job's model, or of its own where lines have theirs."""
-    asked = shard.job.model or ""
-    if shard.job.dialect is not Dialect.OPENAI:
+    asked = only_model or shard.job.model or ""
+    if only_model or shard.job.dialect is not Dialect.OPENAI:
         of_all = catalogue.served_name(asked)
         return lambda _: of_all
     served = lru_cache(maxsize=64)(catalogue.served_name)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -17,62 +16,37 @@ from batchmill.calls import Transport
 from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
-from batchmill.core.claiming import LOW_WINDOWS, Appetite, Room
+from batchmill.core.claiming import LOW_WINDOWS, Appetite
 from batchmill.core.closing import out_of_hours
-from batchmill.core.collect import Collector, GroupRules
+from batchmill.core.collect import Collector
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
-from batchmill.core.duplicates import PATIENCE_SECONDS, Copier
+from batchmill.core.duplicates import Copier
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
 from batchmill.core.lines import LineRules
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links, Opener
+from batchmill.core.models import Catalogue
 from batchmill.core.names import probe_name
 from batchmill.core.pool import Pool
+from batchmill.core.rules import HAND_OVER_SECONDS, Stores, WorkerRules
 from batchmill.core.shard import Bench, give_back, run_shard
 from batchmill.core.shares import Shares
 from batchmill.core.storeroom import Storeroom
 from batchmill.core.work import OpenShard
 from batchmill.deliveries import Post
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
-from batchmill.fleet import Beat, EngineSpec, Timing
+from batchmill.fleet import Beat, EngineSpec
 from batchmill.model import Answer, JobId, Kind, Lease, Verdict
-from batchmill.ports import Blobs, Formats, Ledger, Renewal, Want
+from batchmill.ports import Formats, Renewal, Want
 
 log = structlog.get_logger()
 
 
 CHORES = ((Kind.FINALIZE,), (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP))
 """Kinds that wait for each other; no finished job waits for another's validation."""
-
-HAND_OVER_SECONDS = 1.5
-"""How long a draining worker has beyond its drain time to make durable what it holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRules:
-    """What one worker may hold, and when it gives up."""
-
-    timing: Timing = field(default_factory=Timing)
-    group: GroupRules = field(default_factory=GroupRules)
-    room: Room = field(default_factory=Room)
-    drain_seconds: float = 8.0
-    low_disk_bytes: int = 256 * 1024 * 1024
-    upload_retention_seconds: float = 30 * 86_400.0
-    patience_seconds: float = PATIENCE_SECONDS
-    sends: bool = True
-    """False for one without engines that keeps house beside an API process: its beat says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """Where a worker's state and bytes live. `open_ledger` gives the heart its own."""
-
-    ledger: Ledger
-    blobs: Blobs
-    open_ledger: Callable[[], Awaitable[Ledger]]
 
 
 class Worker:
@@ -93,13 +67,13 @@ class Worker:
         post: Post | None = None,
     ) -> None:
         self._name, self._stores, self._clock = name, stores, clock
+        self._stopping, self._since = False, clock.wall()
         self._rules = rules = rules or WorkerRules()
         self._links = Links(engines)
         self._pool = Pool(LOW_WINDOWS * self._links.window, self._when_low, self._look_for_lines)
         self._holdings, self._rates = Holdings(), Rates()
         self._shares = Shares(self._links)
-        at_hand = (self._links, aliases, self._pool, self._holdings)
-        self._appetite = Appetite(*at_hand, rules.room)
+        self._appetite = Appetite(self._links, aliases, self._pool, self._holdings, rules.room)
         ledger, blobs = stores.ledger, stores.blobs
         probe, low_bytes = probe_name(name), rules.low_disk_bytes
         self._storeroom = Storeroom(blobs, low_bytes, probe, self._storage_changed)
@@ -117,7 +91,8 @@ class Worker:
         copying = (self._dispatcher, self._collector, formats)
         copier = Copier(ledger, blobs, *copying, self._holdings, clock, rules.patience_seconds)
         to_run = (ledger, blobs, *copying, clock, copier, self._storeroom.said)
-        self._bench = Bench(*to_run, is_ending=lambda: self._stopping)
+        only, is_ending = rules.only_model, lambda: self._stopping
+        self._bench = Bench(*to_run, is_ending=is_ending, only_model=only)
         chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all, self._storeroom.said)
@@ -126,7 +101,6 @@ class Worker:
         self._finalizer = self._housekeepers[0]
         self._courier = None if post is None else Courier(ledger, self._holdings, post, clock)
         self._beat, self._claim_wake = Beat(), asyncio.Event()
-        self._stopping, self._since = False, clock.wall()
         self._heart: Heart | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -158,6 +132,15 @@ class Worker:
             await self._stores.ledger.leave(self._owner)
         except LedgerUnavailable as error:
             log.warning("leave_failed", error=str(error))
+
+    def catalogue(self) -> Catalogue:
+        """What its engines serve, as they were last seen."""
+        return self._appetite.catalogue()
+
+    def hold_at_most(self, lines: int) -> None:
+        """Send nothing new while so many outcomes are not durable yet: with what is in flight,
+        these are what a kill costs."""
+        self._collector.hold_at_most(lines, self._dispatcher.ring)
 
     def wake(self) -> None:
         """Something changed in the ledger: look now instead of at the next beat."""
@@ -235,7 +218,9 @@ class Worker:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
         if self._heart is None or self._heart.fenced(now):
             return False
-        return self._storeroom.is_open and not self._stopping
+        if not self._storeroom.is_open or self._stopping:
+            return False
+        return self._collector.has_room()
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:

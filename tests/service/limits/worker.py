@@ -16,7 +16,8 @@ from batchmill.blobs.local import LocalBlobs
 from batchmill.clock import SystemClock
 from batchmill.core.lines import LineRules
 from batchmill.core.plan import ShardSize
-from batchmill.core.worker import Stores, Worker, WorkerRules
+from batchmill.core.rules import Stores, WorkerRules
+from batchmill.core.worker import Worker
 from batchmill.dialects.formats import FORMATS
 from batchmill.engines.budget import ByteBudget
 from batchmill.engines.transport import HttpTransport

@@ -19,7 +19,8 @@ from batchmill.core.lines import LineRules
 from batchmill.core.models import Catalogue
 from batchmill.core.plan import ShardSize
 from batchmill.core.progress import Progress, progress
-from batchmill.core.worker import Stores, Worker, WorkerRules
+from batchmill.core.rules import Stores, WorkerRules
+from batchmill.core.worker import Worker
 from batchmill.dialects.formats import FORMATS
 from batchmill.fleet import EngineSpec, Timing
 from batchmill.grants import Limit

@@ -1,0 +1,152 @@
+"""Handing out what came of a job: to files that are there whole or not at all, to a pipe, or to a
+URL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from batchmill.app.run.puts import put
+from batchmill.app.run.results import lines, side
+from batchmill.app.run.tablejob import TableJob
+from batchmill.app.run.targets import (
+    FileTarget,
+    Target,
+    check_writable,
+    file_of,
+    has_content,
+    is_url,
+    shown,
+    target_of,
+)
+from batchmill.app.run.wanted import STANDARD, Wanted
+from batchmill.errors import UserError
+from batchmill.model import Job, Stream
+from batchmill.ports import Blobs, Ledger
+from batchmill.tables.answers import Standing
+
+WRITE_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the two sides of the results go; `errors` None: to the same place, in input order."""
+
+    output: str
+    errors: str | None
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> Places:
+        """Failed lines go beside an output that is a file, else into it; a table holds all."""
+        output, errors = wanted.output, wanted.errors
+        if wanted.table is not None:
+            return cls(output, None)
+        if errors is None:
+            path = file_of(output)
+            beside = None if path is None else str(path.with_suffix(f".errors{path.suffix}"))
+            return cls(output, beside)
+        return cls(output, None if _same(errors, output) else errors)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.output,) if self.errors is None else (self.output, self.errors)
+
+    def check(self, wanted: Wanted) -> None:
+        """Raise `UserError` where results could not be written, or would replace the input."""
+        for place in self.all:
+            check_writable(place)
+            if wanted.input != STANDARD and _same(place, wanted.input):
+                raise UserError(f"{place} is the input; name another file for the results.")
+
+    def refuse_overwriting(self) -> None:
+        """Raise `UserError` where a file with something in it would be replaced."""
+        for place in self.all:
+            if has_content(place):
+                raise UserError(
+                    f"{place} exists already; name another file, or replace it with --force."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """Where the results are, as people read it; None: there were none of that side."""
+
+    output: str | None
+    errors: str | None
+    standing: Mapping[Standing, int] = field(default_factory=dict)
+    """How many rows of a table stand how."""
+    has_errors: bool = False
+    """Whether bad answers of a table count as errors."""
+
+
+async def hand_out_table(
+    table: TableJob,
+    jobs: Sequence[Job],
+    place: str,
+    stores: tuple[Ledger, Blobs],
+    spool: Path,
+) -> HandedOut:
+    """Write the table with its answers."""
+    target = FileTarget(spool) if is_url(place) else target_of(place)
+    tally = await table.hand_out(jobs, target, *stores)
+    if is_url(place):
+        await asyncio.to_thread(put, place, spool)
+    return HandedOut(shown(place), None, tally, table.has_errors(tally))
+
+
+async def hand_out(
+    job: Job, places: Places, ledger: Ledger, blobs: Blobs, spool: Path
+) -> HandedOut:
+    """Write both sides of the results; a side that is empty leaves an empty output, or no error
+    file. `spool` is a file that may be written on the way to a URL."""
+    if places.errors is None:
+        await _deliver(places.output, _joined(lines(job.id, ledger, blobs)), spool)
+        return HandedOut(shown(places.output), None)
+    if job.failed:
+        await _deliver(places.errors, side(job.id, Stream.ERR, ledger, blobs), spool)
+    else:
+        _remove(places.errors)
+    await _deliver(places.output, side(job.id, Stream.OUT, ledger, blobs), spool)
+    return HandedOut(shown(places.output), shown(places.errors) if job.failed else None)
+
+
+async def _joined(batches: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
+    async for batch in batches:
+        yield b"".join(batch)
+
+
+async def _deliver(place: str, chunks: AsyncIterator[bytes], spool: Path) -> None:
+    """Write the chunks to their place, in a thread: a pipe's reader may take its time."""
+    target = FileTarget(spool) if is_url(place) else target_of(place)
+    await write_all(target, chunks)
+    if is_url(place):
+        await asyncio.to_thread(put, place, spool)
+
+
+async def write_all(target: Target, chunks: AsyncIterator[bytes]) -> None:
+    """Write the chunks and make them durable; nothing is left of what could not be."""
+    try:
+        async for chunk in chunks:
+            await asyncio.to_thread(target.write, chunk)
+        await asyncio.to_thread(target.finish)
+    finally:
+        target.abort()
+
+
+def _remove(place: str) -> None:
+    """No line failed: the error file of an earlier run, that may be replaced, says otherwise."""
+    path = file_of(place)
+    if path is not None:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _same(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    paths = file_of(one), file_of(other)
+    return None not in paths and paths[0].resolve() == paths[1].resolve()  # type: ignore[union-attr]

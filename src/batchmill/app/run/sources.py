@@ -1,0 +1,121 @@
+"""Where the input comes from: a file (gzip too), standard input, or a URL, read piece by piece."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import msgspec
+
+from batchmill.app.run.targets import is_url, shown
+from batchmill.app.run.wanted import STANDARD
+from batchmill.errors import UserError
+
+PIECE_BYTES: Final = 1024 * 1024
+CONNECT_SECONDS: Final = 60.0
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which input a run has taken in. Size and time are 0 where there is no file."""
+
+    place: str
+    sha256: str
+    size_bytes: int = 0
+    modified_ns: int = 0
+
+    def refuse_change(self, place: str, state: Path) -> None:
+        """Raise `UserError` where the input is not what was taken in. What a URL gave is not
+        fetched again; standard input is read to its end."""
+        if self.place != shown(place):
+            what = f"This run was begun with -i {self.place}, and this is -i {shown(place)}."
+        elif is_url(place) or self._is_same(place):
+            return
+        else:
+            what = f"{shown(place)} has changed since this run was begun."
+        raise UserError(
+            f"{what} Give the input it was begun with to go on, or --restart to throw away what "
+            f"is done (in {state}) and begin anew."
+        )
+
+    def _is_same(self, place: str) -> bool:
+        if place != STANDARD:
+            size_bytes, modified_ns = measure(place)
+            if (size_bytes, modified_ns) == (self.size_bytes, self.modified_ns):
+                return True
+        digest = hashlib.sha256()
+        for piece in pieces(place):
+            digest.update(piece)
+        return digest.hexdigest() == self.sha256
+
+
+def measure(place: str) -> tuple[int, int]:
+    """The size of an input file and when it was changed, 0 and 0 where it is none."""
+    if place == STANDARD or is_url(place):
+        return 0, 0
+    try:
+        found = Path(place).stat()
+    except OSError as error:
+        raise _unreadable(place, error) from error
+    return found.st_size, found.st_mtime_ns
+
+
+def check_readable(place: str) -> None:
+    """Raise `UserError` where the input cannot be opened."""
+    if place == STANDARD or is_url(place):
+        return
+    path = Path(place)
+    if path.is_dir():
+        raise UserError(f"{place} is a directory; name a file in it.")
+    if not path.exists():
+        raise UserError(f"There is no input file {place}.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{place} cannot be read: permission denied.")
+
+
+def pieces(place: str) -> Iterator[bytes]:
+    """The bytes of the input, unpacked where its name ends in `.gz`. Raises `UserError` where it
+    cannot be read."""
+    try:
+        with _opened(place) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{shown(place)} is no whole gzip file: {error}.") from error
+    except urllib.error.HTTPError as error:
+        message = f"{shown(place)} answered {error.code} {error.reason}; check the URL."
+        raise UserError(message) from error
+    except urllib.error.URLError as error:
+        raise UserError(f"{shown(place)} cannot be fetched: {error.reason}.") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreadable(place, error) from error
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[BinaryIO]:
+    if place == STANDARD:
+        yield sys.stdin.buffer
+        return
+    with _raw(place) as raw:
+        is_packed = shown(place).endswith(".gz")
+        yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if is_packed else raw
+
+
+def _raw(place: str) -> BinaryIO:
+    if not is_url(place):
+        return Path(place).open("rb")
+    return cast("BinaryIO", urllib.request.urlopen(place, timeout=CONNECT_SECONDS))  # noqa: S310 - http(s), by is_url
+
+
+def _unreadable(place: str, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UserError(f"{shown(place)} cannot be read: {reason}.")

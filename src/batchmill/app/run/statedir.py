@@ -1,0 +1,101 @@
+"""The directory of one run: the ledger and the blobs of its job, beside the output.
+
+It is there for as long as the job is not done, and says so to the next run of the same command.
+One run at a time has it, by the lock of `datadir.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import urlsplit
+
+from batchmill.app.datadir import ledger_path, locked, make_layout
+from batchmill.app.run.targets import file_of, is_url
+from batchmill.app.run.wanted import Wanted
+from batchmill.errors import UserError
+
+SUFFIX: Final = ".batchmill"
+_MARK: Final = "batchmill-run"
+"""Says of a directory that it is a run's, so that none of a `serve` is ever thrown away."""
+_LOCK: Final = "serve.lock"
+_OURS: Final = ("blobs", "input", "upload", "ledger.sqlite-shm", "ledger.sqlite-wal")
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """Where a run keeps what it has; `lasts` where the next run can find it."""
+
+    path: Path
+    lasts: bool
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier run left a ledger here."""
+        return ledger_path(self.path).exists()
+
+    def clear(self) -> None:
+        """Throw away what an earlier run left, and nothing else that may lie here."""
+        ledger_path(self.path).unlink(missing_ok=True)
+        for name in _OURS:
+            found = self.path / name
+            if found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The job is done and its results are where they were wanted. The ledger goes first: what
+        is left after a crash is no state to go on from."""
+        self.clear()
+        for name in (_MARK, _LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+@contextmanager
+def held(wanted: Wanted) -> Iterator[StateDir]:
+    """The run's own directory, made and locked for the block. Raises `UserError` where it cannot
+    be made or is something else's, and `ConfigError` while another run has it."""
+    beside = _beside(wanted.output) if wanted.state is None else wanted.state
+    if beside is None:
+        with tempfile.TemporaryDirectory(prefix="batchmill-run-") as made:
+            make_layout(Path(made))
+            yield StateDir(Path(made), lasts=False)
+        return
+    path = beside
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, and the run needs a directory there; give --state DIR.")
+    for _ in range(_TRIES):
+        make_layout(path)
+        with locked(path, "batchmill run"):
+            if (path / _LOCK).exists():
+                _mark(path)
+                yield StateDir(path, lasts=True)
+                return
+    raise UserError(f"{path} is being removed by another batchmill run; try again.")
+
+
+def _beside(output: str) -> Path | None:
+    """Where the state of a run with that output is looked for; None where nobody would find it."""
+    path = file_of(output)
+    if path is None and is_url(output):
+        path = Path(PurePosixPath(urlsplit(output).path).name or "output")
+    return None if path is None else path.with_name(f"{path.name}{SUFFIX}")
+
+
+def _mark(path: Path) -> None:
+    mark = path / _MARK
+    if ledger_path(path).exists() and not mark.exists():
+        raise UserError(
+            f"{path} is the data directory of a batchmill serve; choose another --state."
+        )
+    mark.touch()

@@ -1,0 +1,165 @@
+"""Where results go: a file that is there whole or not at all, standard output, or a URL."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from batchmill.app.run.wanted import STANDARD
+from batchmill.errors import UserError
+
+_PARTIAL = ".batchmill-partial"
+
+
+class Target(Protocol):
+    """One place that takes bytes; nobody sees a file before `finish`."""
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises `UserError` where it cannot be written."""
+
+    def finish(self) -> None:
+        """All has been written: make it durable, and visible under its name."""
+
+    def abort(self) -> None:
+        """Leave nothing behind; safe to call after `finish`."""
+
+
+def is_url(place: str) -> bool:
+    """Whether the place is fetched or put by HTTP."""
+    return place.startswith(("http://", "https://"))
+
+
+def shown(place: str) -> str:
+    """A place without what only its owner may see: a URL's query and password."""
+    if not is_url(place):
+        return "standard output" if place == STANDARD else place
+    parts = urlsplit(place)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def file_of(place: str) -> Path | None:
+    """The file that the place is or will be; None for standard output, URLs, pipes and devices."""
+    if place == STANDARD or is_url(place):
+        return None
+    path = Path(place)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise UserError(f"{place} cannot be used: {error.strerror}.") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{place} is a directory; name a file in it.")
+    return path if stat.S_ISREG(mode) else None
+
+
+def has_content(place: str) -> bool:
+    """Whether something stands there that would be lost."""
+    path = file_of(place)
+    return path is not None and path.exists() and path.stat().st_size > 0
+
+
+def check_writable(place: str) -> None:
+    """Raise `UserError` now rather than hours later where the file could not be made."""
+    path = file_of(place)
+    if path is None:
+        return
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise UserError(
+            f"{place} cannot be written: there is no directory {folder}; make it first."
+        )
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{place} cannot be written: {folder} is not writable.")
+
+
+def target_of(place: str) -> Target:
+    """A target for the place; a URL is put by `transfers.py`, from a file."""
+    path = file_of(place)
+    if path is not None:
+        return FileTarget(path)
+    if place == STANDARD:
+        return StreamTarget(sys.stdout.buffer, place)
+    return StreamTarget(_opened(Path(place), "wb"), place)
+
+
+class FileTarget:
+    """A file beside the one that is wanted, renamed to it when all is durable. A link stays one:
+    what it leads to is replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(os.path.realpath(path))
+        self._partial = self._path.with_name(f".{self._path.name}{_PARTIAL}")
+        self._file = _opened(self._partial, "wb")
+        self._is_open = True
+
+    def write(self, data: bytes) -> None:
+        _written(self._file, data, str(self._path))
+
+    def finish(self) -> None:
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self._path)
+            self._is_open = False
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            raise _unwritten(str(self._path), error) from error
+
+    def abort(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+
+class StreamTarget:
+    """Standard output, a pipe or a device: bytes are gone once they are written."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def write(self, data: bytes) -> None:
+        _written(self._stream, data, shown(self._name))
+
+    def finish(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _unwritten(shown(self._name), error) from error
+
+    def abort(self) -> None:
+        return
+
+
+def _opened(path: Path, mode: str) -> BinaryIO:
+    try:
+        return path.open(mode)  # type: ignore[return-value]  # the mode is binary
+    except OSError as error:
+        raise _unwritten(str(path), error) from error
+
+
+def _written(file: BinaryIO, data: bytes, name: str) -> None:
+    try:
+        file.write(data)
+    except OSError as error:
+        raise _unwritten(name, error) from error
+
+
+def _unwritten(name: str, error: OSError) -> UserError:
+    if isinstance(error, BrokenPipeError):
+        return UserError(f"Nobody reads {name} any more.")
+    return UserError(f"{name} cannot be written: {error.strerror or error}.")
+
+
+def _sync_directory(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,252 @@
+"""The answer in a result line of Mistral's form, and what is wrong with one that came.
+
+A bad answer came whole and is still none: it was cut off, it is empty, the model declined, or it
+does not follow the schema.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from batchmill.errors import UserError
+from batchmill.tables.requests import CHAT
+
+_SHOWN: Final = 200
+_VECTORS: Final = "/v1/embeddings"
+
+
+class Standing(StrEnum):
+    """What stands in a row's `status`."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    REFUSAL = "refusal"
+    INVALID_SCHEMA = "invalid_schema"
+
+    @property
+    def is_bad(self) -> bool:
+        """It was answered, and not as it should be."""
+        return self not in (Standing.OK, Standing.FAILED)
+
+
+class Counts(Struct, frozen=True, gc=False):
+    """An engine's own figures."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """What came of one row. `response` is a text, or for embeddings a list of numbers."""
+
+    number: int
+    status: Standing
+    response: str | list[float] | None = None
+    error: str | None = None
+    usage: Counts | None = None
+
+
+class _Response(Struct, gc=False):
+    status_code: int = 0
+    body: Raw = Raw(b"null")
+
+
+class _Error(Struct, gc=False):
+    message: str | None = None
+    code: str | int | None = None
+    status_code: int | None = None
+
+
+class _Line(Struct, gc=False):
+    response: _Response | None = None
+    error: _Error | None = None
+
+
+class _Message(Struct, gc=False):
+    content: Any = None
+    refusal: str | None = None
+
+
+class _Choice(Struct, gc=False):
+    message: _Message | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Datum(Struct, gc=False):
+    embedding: Any = None
+
+
+class _Body(Struct, gc=False):
+    choices: list[_Choice] = []
+    data: list[_Datum] = []
+    output: Any = None
+    results: Raw = Raw(b"")
+    status: Any = None
+    usage: Any = None
+
+
+class _Numbered(Struct, gc=False):
+    custom_id: str
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_NUMBERED = msgspec.json.Decoder(_Numbered)
+_BODY = msgspec.json.Decoder(_Body)
+_ANY = msgspec.json.Decoder()
+
+_ENDINGS: Final[Mapping[str, Standing]] = {
+    "length": Standing.TRUNCATED,
+    "model_length": Standing.TRUNCATED,
+    "incomplete": Standing.TRUNCATED,
+    "content_filter": Standing.REFUSAL,
+}
+
+Check = Callable[[str], str | None]
+"""What is wrong with an answer by a schema; None: nothing."""
+
+
+def number_of(line: bytes) -> int:
+    """Which row a result line is of. Raises `ValueError` where its request could not be read."""
+    return int(_NUMBERED.decode(line).custom_id)
+
+
+class Reader:
+    """Reads the result lines of one endpoint; `check` is the schema's, where there is one."""
+
+    def __init__(self, endpoint: str, check: Check | None = None) -> None:
+        self._endpoint, self._check = endpoint, check
+
+    def read(self, line: bytes, number: int) -> Answer:
+        """The answer in the result line of the row with that number."""
+        result = _LINE.decode(line)
+        if result.error is not None or result.response is None:
+            return Answer(number, Standing.FAILED, error=_said(result))
+        raw = bytes(result.response.body)
+        try:
+            body = _BODY.decode(raw)
+        except (ValueError, RecursionError):
+            return Answer(number, Standing.OK, raw.decode())
+        usage = _counts(body.usage)
+        response, status, problem = self._judged(body, raw)
+        return Answer(number, status, response, problem, usage)
+
+    def _judged(
+        self, body: _Body, raw: bytes
+    ) -> tuple[str | list[float] | None, Standing, str | None]:
+        if self._endpoint == _VECTORS:
+            vector = body.data[0].embedding if body.data else None
+            if not vector:
+                return None, Standing.EMPTY, "there is no embedding"
+            return vector, Standing.OK, None
+        text, finish, refusal = _words(body, raw, self._endpoint)
+        if refusal is not None:
+            return refusal, Standing.REFUSAL, "the model declined"
+        if (standing := _ENDINGS.get(finish or "")) is not None:
+            return text, standing, f"the answer ended with {finish!r}"
+        if not text or not text.strip():
+            return text, Standing.EMPTY, "the answer is empty"
+        problem = self._check(text) if self._check else None
+        return text, Standing.INVALID_SCHEMA if problem else Standing.OK, problem
+
+
+def _said(result: _Line) -> str:
+    error = result.error or _Error()
+    code = error.code or (result.response.status_code if result.response else None)
+    return f"{code}: {error.message}" if code else str(error.message)
+
+
+def _counts(usage: object) -> Counts | None:
+    if not isinstance(usage, dict):
+        return None
+    sent, made = (
+        _whole(usage.get(chat, usage.get(other)))
+        for chat, other in (
+            ("prompt_tokens", "input_tokens"),
+            ("completion_tokens", "output_tokens"),
+        )
+    )
+    return Counts(sent, made, _whole(usage.get("total_tokens")))
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _words(body: _Body, raw: bytes, endpoint: str) -> tuple[str | None, str | None, str | None]:
+    """The text of an answer, why it ended, and what the model said where it declined."""
+    if endpoint == "/v1/responses":
+        return _of_response(body)
+    if body.choices:
+        choice = body.choices[0]
+        message = choice.message
+        if message is None:
+            return choice.text, choice.finish_reason, None
+        return _text(message.content), choice.finish_reason, message.refusal or None
+    if endpoint == CHAT:
+        return None, None, None
+    return bytes(body.results).decode() or raw.decode(), None, None
+
+
+def _of_response(body: _Body) -> tuple[str | None, str | None, str | None]:
+    items = body.output if isinstance(body.output, list) else []
+    parts = [
+        part
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict)
+    ]
+    refusal = next((p["refusal"] for p in parts if isinstance(p.get("refusal"), str)), None)
+    status = body.status if isinstance(body.status, str) else None
+    return _text(parts), status, refusal
+
+
+def _text(content: object) -> str | None:
+    """A message's text: as it is, or its pieces of text joined."""
+    if isinstance(content, str) or content is None:
+        return content
+    if not isinstance(content, list):
+        return msgspec.json.encode(content).decode()
+    return "".join(
+        part["text"]
+        for part in content
+        if isinstance(part, dict) and isinstance(part.get("text"), str)
+    )
+
+
+def check_by(schema: Mapping[str, Any]) -> Check:
+    """A check by that JSON Schema. Raises `UserError` where it is none, or an extra is missing."""
+    try:
+        library = importlib.import_module("jsonschema_rs")
+    except ImportError:
+        message = "--schema needs an extra to check answers: pip install 'batchmill[data]'."
+        raise UserError(message) from None
+    try:
+        validator = library.validator_for(dict(schema))
+    except (ValueError, library.ReferencingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--schema is no JSON Schema that can be used: {reason}.") from error
+
+    def check(text: str) -> str | None:
+        try:
+            value = _ANY.decode(text)
+        except (ValueError, RecursionError):
+            return "the answer is not JSON"
+        error = next(iter(validator.iter_errors(value)), None)
+        if error is None:
+            return None
+        where = "/".join(map(str, error.instance_path))
+        message = str(error.message)[:_SHOWN]
+        return f"{where}: {message}" if where else message
+
+    return check

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runs import ids, objects, run
+from tests.serving import Sim, as_openai, chat_lines, eventually, simulating
+
+IDS = [f"line-{n}" for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Sim]:
+    with simulating() as sim:
+        yield sim
+
+
+@pytest.mark.parametrize("dialect", [bytes, as_openai])
+def test_a_file_becomes_results_in_its_order_and_dialect_and_nothing_else_is_left(
+    dialect, sim: Sim, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(dialect(chat_lines(40)))
+    done = run("-i", "in.jsonl", "-o", "out.jsonl", "--engine", sim.url, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b""
+    assert ids(tmp_path / "out.jsonl") == IDS
+    assert ("request_id" in objects(tmp_path / "out.jsonl")[0]["response"]) is (
+        dialect is as_openai
+    )
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_dashes_are_standard_input_and_output_and_all_else_is_said_on_standard_error(
+    sim: Sim, tmp_path: Path
+) -> None:
+    done = run("-i", "-", "-o", "-", "--engine", sim.url, folder=tmp_path, stdin=chat_lines(40))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "out").write_bytes(done.stdout)
+    assert ids(tmp_path / "out") == IDS
+    assert b"40 of 40 lines answered" in done.stderr
+    assert b"cannot go on later" in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(sim: Sim, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(chat_lines(40, "!fault:slow=30 {n}"))
+    command = ["-m", "batchmill", "run", "-i", "in.jsonl", "-o", "out.jsonl", "--engine", sim.url]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"BATCHMILL_DRAIN_TIME": "5s"},
+    )
+    before = sim.calls()["total"]
+    eventually(lambda: sim.calls()["total"] > before, 60, "the first call")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"stopped with 0 of 40 lines done" in said
+    assert b"go on with the same command: batchmill run -i in.jsonl -o out.jsonl" in said
+    assert b"Traceback" not in said
+    assert (tmp_path / "out.jsonl.batchmill").is_dir()
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_flag_of_the_engine_is_refused_with_where_it_belongs(sim: Sim, tmp_path: Path) -> None:
+    flags = ["--tensor-parallel-size", "2", "--engine", sim.url]
+    done = run("-i", "in.jsonl", "-o", "out.jsonl", *flags, folder=tmp_path)
+    assert done.returncode == 2
+    assert b"--tensor-parallel-size: is a setting of the engine" in done.stderr

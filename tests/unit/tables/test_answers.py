@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from batchmill.errors import UserError
+from batchmill.tables.answers import Answer, Counts, Reader, Standing, check_by
+from batchmill.tables.result import added_to, values_of
+
+CHAT = "/v1/chat/completions"
+
+
+def line(body: Any, status: int = 200) -> bytes:
+    response = {"status_code": status, "body": body}
+    return json.dumps({"id": "x", "custom_id": "1", "response": response, "error": None}).encode()
+
+
+def chat(content: Any, finish: str = "stop", **more: Any) -> bytes:
+    message = {"role": "assistant", "content": content, **more}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    return line({"choices": [{"message": message, "finish_reason": finish}], "usage": usage})
+
+
+def test_an_answer_comes_with_its_text_and_its_tokens() -> None:
+    found = Reader(CHAT).read(chat("fine"), 1)
+    assert found == Answer(1, Standing.OK, "fine", None, Counts(3, 4, 7))
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "response"),
+    [
+        (chat("cut", "length"), Standing.TRUNCATED, "cut"),
+        (chat("", "stop"), Standing.EMPTY, ""),
+        (chat(None), Standing.EMPTY, None),
+        (chat("  \n"), Standing.EMPTY, "  \n"),
+        (chat(None, refusal="I cannot"), Standing.REFUSAL, "I cannot"),
+        (chat("x", "content_filter"), Standing.REFUSAL, "x"),
+        (chat([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), Standing.OK, "ab"),
+    ],
+)
+def test_an_answer_that_is_none_is_told_from_one_that_is(
+    result: bytes, status: Standing, response: str | None
+) -> None:
+    found = Reader(CHAT).read(result, 1)
+    assert (found.status, found.response) == (status, response)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "response"),
+    [
+        ("/v1/completions", {"choices": [{"text": "t", "finish_reason": "stop"}]}, "t"),
+        ("/v1/embeddings", {"data": [{"embedding": [0.5, 1.0]}]}, [0.5, 1.0]),
+        ("/v1/moderations", {"results": [{"flagged": True}]}, '[{"flagged":true}]'),
+        (
+            "/v1/responses",
+            {
+                "status": "completed",
+                "output": [{"content": [{"type": "output_text", "text": "o"}]}],
+            },
+            "o",
+        ),
+    ],
+)
+def test_each_endpoint_has_its_answer_somewhere(endpoint: str, body: Any, response: Any) -> None:
+    text = json.dumps(body, separators=(",", ":")).encode()
+    raw = b'{"custom_id":"1","response":{"status_code":200,"body":%b},"error":null}' % text
+    assert Reader(endpoint).read(raw, 1).response == response
+
+
+def test_a_failed_line_says_why_and_has_no_answer() -> None:
+    error = {"message": "too long", "type": "x", "code": "context_length", "status_code": 400}
+    result = {"custom_id": "1", "response": {"status_code": 400, "body": {}}, "error": error}
+    found = Reader(CHAT).read(json.dumps(result).encode(), 1)
+    assert (found.status, found.response) == (Standing.FAILED, None)
+    assert found.error == "context_length: too long"
+
+
+def test_answers_are_held_against_their_schema() -> None:
+    check = check_by(
+        {"type": "object", "properties": {"label": {"enum": ["a", "b"]}}, "required": ["label"]}
+    )
+    assert check('{"label": "a"}') is None
+    assert check("nonsense") == "the answer is not JSON"
+    assert "label" in (check('{"label": "c"}') or "")
+    assert check("{}") is not None
+    assert Reader(CHAT, check).read(chat('{"label":"z"}'), 1).status is Standing.INVALID_SCHEMA
+
+
+def test_a_schema_that_is_none_is_refused_before_anything_is_asked() -> None:
+    with pytest.raises(UserError, match="no JSON Schema"):
+        check_by({"type": "nonsense"})
+
+
+def test_added_columns_take_a_prefix_where_the_table_has_one_of_their_names() -> None:
+    assert [each.name for each in added_to(("id", "text"))] == [
+        "response",
+        "status",
+        "error",
+        "usage",
+    ]
+    added = added_to(("id", "status"))
+    values = values_of(Answer(1, Standing.OK, "r", None, Counts(1, 2, 3)), added)
+    assert values == {
+        "batchmill_response": "r",
+        "batchmill_status": "ok",
+        "batchmill_error": None,
+        "batchmill_usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+    }

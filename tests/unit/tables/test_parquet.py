@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchmill.errors import UserError
+from batchmill.tables.rows import Added, Content, Format, open_table, open_writer
+
+arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+ADDED = (Added("response"), Added("usage", Content.COUNTS))
+
+
+def written(tmp_path: Path, source: bytes, format: Format, to: Format, values: list[Any]) -> bytes:
+    (tmp_path / "table").write_bytes(source)
+    table = open_table(tmp_path / "table", format, "the table")
+    sink = io.BytesIO()
+    writer = open_writer(sink, to, table, ADDED)
+    for value in values:
+        writer.add({"response": value, "usage": None})
+    writer.close()
+    return sink.getvalue()
+
+
+def test_json_rows_become_columns_of_one_type_each(tmp_path: Path) -> None:
+    rows = [{"n": 1, "x": 1, "b": True, "mixed": 1}, {"n": 2, "x": 0.5, "mixed": "a", "late": [1]}]
+    source = json.dumps(rows).encode()
+    data = written(tmp_path, source, Format.JSON, Format.PARQUET, ["r", None])
+    found = parquet.read_table(io.BytesIO(data))
+    assert found.to_pylist() == [
+        {"n": 1, "x": 1.0, "b": True, "mixed": "1", "late": None, "response": "r", "usage": None},
+        {"n": 2, "x": 0.5, "b": None, "mixed": "a", "late": "[1]", "response": None, "usage": None},
+    ]
+
+
+def test_times_finer_than_pythons_are_written_out(tmp_path: Path) -> None:
+    source = io.BytesIO()
+    parquet.write_table(arrow.table({"at": arrow.array([1], arrow.timestamp("ns"))}), source)
+    data = written(tmp_path, source.getvalue(), Format.PARQUET, Format.JSONL, ["r"])
+    assert json.loads(data) == {
+        "at": "1970-01-01 00:00:00.000000001",
+        "response": "r",
+        "usage": None,
+    }
+
+
+def test_what_is_no_parquet_is_told(tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(UserError, match="the table is no Parquet file"):
+        open_table(tmp_path / "table", Format.PARQUET, "the table").columns()
