@@ -9,13 +9,13 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from batchmill.client.errors import JobFailed
+from batchmill.client.errors import JobFailed, Unreadable
 from batchmill.client.jobs import wait
 from batchmill.client.objects import Job, Result
-from batchmill.client.prompts import filled
 from batchmill.client.reading import in_input_order
 from batchmill.client.steps import Give, Steps
 from batchmill.client.submitting import Order, submit
+from batchmill.template import Template
 
 V = TypeVar("V")
 Prompt = str | Callable[[Mapping[str, Any]], str]
@@ -54,10 +54,23 @@ class Task:
         if self.schema is not None:
             shared["response_format"] = response_format(self.schema)
         opening = [{"role": "system", "content": self.system}] if self.system else []
+        fill = _filling(self.prompt) if isinstance(self.prompt, str) else self.prompt
         for number, row in enumerate(rows):
-            text = filled(self.prompt, row) if isinstance(self.prompt, str) else self.prompt(row)
+            text = fill(row)
             messages = [*opening, {"role": "user", "content": text}]
             yield {"custom_id": str(number), "body": {**shared, "messages": messages}}
+
+
+def _filling(prompt: str) -> Callable[[Mapping[str, Any]], str]:
+    """Fills a prompt in with rows; raises `Unreadable` for a column that a row does not have."""
+    template = Template.parse(prompt)
+
+    def fill(row: Mapping[str, Any]) -> str:
+        if (wrong := template.complaint(row)) is not None:
+            raise Unreadable(f"The prompt {wrong}")
+        return template.fill(row)
+
+    return fill
 
 
 def map_rows(

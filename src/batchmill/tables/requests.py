@@ -10,7 +10,7 @@ import msgspec
 
 from batchmill.errors import UserError
 from batchmill.tables.rows import Names, Row
-from batchmill.tables.template import Template
+from batchmill.template import Template
 
 CHAT: Final = "/v1/chat/completions"
 _SCHEMA_NAME: Final = "answer"

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from batchmill.client import objects
 from batchmill.client.errors import Unreadable
 from batchmill.client.mapping import Task, answer_to, response_format
-from batchmill.client.prompts import filled
 
 
 class Mood(BaseModel):
@@ -28,13 +27,13 @@ def result(text: str | None, reason: str = "stop", **message: Any) -> objects.Re
 
 def test_a_prompt_takes_a_rows_columns() -> None:
     row = {"text": "Good {{x}}", "n": 3, "none": None, "list": [1]}
-    shown = filled("{{ text }}|{{n}}|{{none}}|{{list}}", row)
-    assert shown == "Good {{x}}|3||[1]"
+    [line] = Task("{{ text }}|{{n}}|{{none}}|{{list}}").lines([row])
+    assert line["body"]["messages"][0]["content"] == "Good {{x}}|3||[1]"
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
     with pytest.raises(Unreadable, match=r"'txt'.*text"):
-        filled("{{txt}}", {"text": ""})
+        list(Task("{{txt}}").lines([{"text": ""}]))
 
 
 def test_each_row_becomes_a_line_with_its_number() -> None:

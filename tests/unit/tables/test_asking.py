@@ -8,7 +8,7 @@ import pytest
 
 from batchmill.errors import UserError
 from batchmill.tables.requests import Asking
-from batchmill.tables.template import Template
+from batchmill.template import Template
 
 
 def filled(source: str, **row: Any) -> str:
@@ -36,8 +36,9 @@ def test_a_template_is_filled_with_the_values_of_a_row_and_nothing_else(
 
 
 def test_an_unknown_column_is_told_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"--prompt names the column 'c'.*Its columns: a, b\."):
-        Template.parse("{{a}}{{c}}").refuse_unknown(("a", "b"), "--prompt")
+    complaint = Template.parse("{{a}}{{c}}").complaint(("a", "b"))
+    assert complaint == "names the column 'c', which is not there. The columns are: a, b."
+    assert Template.parse("{{a}}").complaint(("a", "b")) is None
 
 
 @pytest.mark.parametrize(

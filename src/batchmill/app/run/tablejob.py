@@ -144,9 +144,9 @@ class TableJob:
 
     def _check_columns(self) -> None:
         columns = self._table().columns()
-        self.asking.prompt.refuse_unknown(columns, "--prompt")
-        if self.asking.system is not None:
-            self.asking.system.refuse_unknown(columns, "--system")
+        for option, its in (("--prompt", self.asking.prompt), ("--system", self.asking.system)):
+            if its is not None and (wrong := its.complaint(columns)) is not None:
+                raise UserError(f"{option} {wrong}")
 
     def _pieces(self, only: bytearray | None) -> Iterator[bytes]:
         """The lines of the rows, of all or of those marked, about a megabyte at a time."""

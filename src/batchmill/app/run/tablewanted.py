@@ -11,7 +11,7 @@ import msgspec
 from batchmill.tables.policies import Missing, OnBadAnswer
 from batchmill.tables.requests import CHAT, Asking
 from batchmill.tables.rows import Format
-from batchmill.tables.template import Template
+from batchmill.template import Template
 
 
 @dataclass(frozen=True, slots=True)

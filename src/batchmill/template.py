@@ -1,18 +1,15 @@
 r"""A text with `{{column}}` in it, filled in with each row. Nothing else is special: no logic, no
-code. `\{{` is a literal `{{`."""
+code. `\{{` is a literal `{{`. For tables and the client alike."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Final
 
 import msgspec
-
-from batchmill.errors import UserError
-from batchmill.tables.rows import Names, Row
 
 _PLACE: Final = re.compile(r"\\\{\{|\{\{(.*?)\}\}", re.DOTALL)
 
@@ -22,7 +19,7 @@ class Template:
     """Texts with a column after each, but for the last."""
 
     texts: tuple[str, ...]
-    columns: Names
+    columns: tuple[str, ...]
 
     @classmethod
     def parse(cls, source: str) -> Template:
@@ -41,21 +38,19 @@ class Template:
         texts[-1] += source[at:]
         return cls(tuple(texts), tuple(columns))
 
-    def refuse_unknown(self, known: Collection[str], option: str) -> None:
-        """Raise `UserError` with the columns there are where the template names another."""
-        for column in self.columns:
-            if column not in known:
-                there_are = ", ".join(known) or "none"
-                raise UserError(
-                    f"{option} names the column {column!r}, which the table does not have. "
-                    f"Its columns: {there_are}."
-                )
+    def complaint(self, known: Collection[str]) -> str | None:
+        """What is wrong with it for a row of these columns: "names the column ...", or None."""
+        unknown = next((each for each in self.columns if each not in known), None)
+        if unknown is None:
+            return None
+        there_are = ", ".join(known) or "none"
+        return f"names the column {unknown!r}, which is not there. The columns are: {there_are}."
 
-    def missing(self, row: Row) -> str | None:
+    def missing(self, row: Mapping[str, object]) -> str | None:
         """The first of its columns that has no value in that row."""
         return next((each for each in self.columns if row.get(each) in (None, "")), None)
 
-    def fill(self, row: Row) -> str:
+    def fill(self, row: Mapping[str, object]) -> str:
         """The text for a row; a missing value is empty."""
         if not self.columns:
             return self.texts[0]
