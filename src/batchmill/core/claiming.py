@@ -26,12 +26,15 @@ class Room:
     """How many shards a worker may hold: open ones (also by the bytes of their input, one
     always), and ones it only settles. More than it needs to keep its engines busy it opens up to
     `ahead_*` only, so that there is room for other jobs, and for more of the same before these
-    are done."""
+    are done. `spare_*` come on top for jobs of which nothing is here: what waits here may have to
+    wait for long."""
 
     open_shards: int = 64
     open_bytes: int = 32 * 1024 * 1024
     ahead_shards: int = 16
     ahead_bytes: int = 24 * 1024 * 1024
+    spare_shards: int = 8
+    spare_bytes: int = 8 * 1024 * 1024
     settling_shards: int = 32
 
 
@@ -55,7 +58,7 @@ def worth_more(
     """The jobs of which more shards should be open than keep the engines busy: prefixes of the
     lines that wait here repeat in others. Where several workers share the work none opens more
     than half of its part of what a job has left."""
-    running = [shard for shard in shards if shard.lease.stop is None]
+    running = _running(shards)
     size = sum(shard.lease.shard.length for shard in running)
     if len(running) >= room.ahead_shards or size >= room.ahead_bytes:
         return frozenset()
@@ -103,6 +106,15 @@ def _at_once(shards: int, size: int, most_shards: int, most_bytes: int) -> int:
     return max(1, min(SHARDS_AT_ONCE, left, most_shards - shards))
 
 
+def is_full(running: Sequence[OpenShard], room: Room, *, spare: bool = False) -> bool:
+    """Whether no further shard is to be opened, or with the `spare` room not even then."""
+    shards = room.open_shards + (room.spare_shards if spare else 0)
+    size = room.open_bytes + (room.spare_bytes if spare else 0)
+    return bool(running) and (
+        len(running) >= shards or sum(shard.lease.shard.length for shard in running) >= size
+    )
+
+
 def what_to_claim(
     shards: Sequence[OpenShard],
     room: Room,
@@ -116,10 +128,11 @@ def what_to_claim(
     """More lines when few are left for the engines that serve these models; else only jobs that
     have none of their lines here, so that a small job does not wait for a big one, those in
     `more_of`, and shards whose owner died. None: nothing at all."""
-    running = [shard for shard in shards if shard.lease.stop is None]
+    running = _running(shards)
     size = sum(shard.lease.shard.length for shard in running)
-    fits = not running or (len(running) < room.open_shards and size < room.open_bytes)
-    runs = fits and may_send and serving != frozenset()
+    if is_full(running, room):
+        low, more_of = False, frozenset()
+    runs = not is_full(running, room, spare=True) and may_send and serving != frozenset()
     to_settle = room.settling_shards - (len(shards) - len(running))
     if not runs and to_settle <= 0:
         return None
@@ -137,6 +150,10 @@ def what_to_claim(
         settle_limit=to_settle,
         servable=servable,
     )
+
+
+def _running(shards: Sequence[OpenShard]) -> list[OpenShard]:
+    return [shard for shard in shards if shard.lease.stop is None]
 
 
 class Appetite:
@@ -165,6 +182,8 @@ class Appetite:
         """There may be more shards of jobs that gain from them; the last want asked for some."""
         self._dry: frozenset[JobId] = frozenset()
         """Jobs here of which there is nothing else to claim."""
+        self._may_have_spare, self._was_full = True, False
+        """There may be something for the spare room; the last want was for that."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -179,20 +198,26 @@ class Appetite:
         """There may be work for every engine."""
         self._may_have_work, self._may_have_others = frozenset(self._links), True
         self._may_have_more, self._dry = True, frozenset()
+        self._may_have_spare = True
 
-    def found_none(self, low: frozenset[Link], want: Want) -> None:
-        """There is no work of the kind that was wanted, until `look_again` says otherwise."""
-        if want.running and want.settling:
-            self._may_have_work -= low
-            if not low:
-                self._may_have_others = False
-                self._may_have_more = self._may_have_more and not self._wants_more
-            self._dry |= {
-                shard.job.id
-                for shard in self._holdings.shards()
-                if shard.job.id not in want.not_jobs
-                and (not low or want.serving is None or shard.job.model in {None, *want.serving})
-            }
+    def found_none(self, low: frozenset[Link], want: Want) -> bool:
+        """There is no work of the kind that was wanted, until `look_again` says otherwise. Whether
+        that is to say that there is none at all for the engines that run low."""
+        if self._was_full:
+            self._may_have_spare = False
+        if self._was_full or not (want.running and want.settling):
+            return False
+        self._may_have_work -= low
+        if not low:
+            self._may_have_others = False
+            self._may_have_more = self._may_have_more and not self._wants_more
+        self._dry |= {
+            shard.job.id
+            for shard in self._holdings.shards()
+            if shard.job.id not in want.not_jobs
+            and (not low or want.serving is None or shard.job.model in {None, *want.serving})
+        }
+        return True
 
     def low(self) -> frozenset[Link]:
         """The engines that run low and for which there may be work. Asked with many a line that
@@ -232,6 +257,9 @@ class Appetite:
         shards = self._holdings.shards()
         more_of = frozenset() if low else self._more_of(shards)
         if not low and not self._may_have_others and not more_of:
+            return None
+        self._was_full = is_full(_running(shards), self._room)
+        if self._was_full and not self._may_have_spare:
             return None
         served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(

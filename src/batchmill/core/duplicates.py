@@ -88,11 +88,12 @@ class Followers:
 
     def note(self, n: int, part: Part, where: Mapping[int, Range] | None = None) -> None:
         """Find originals in a part of that shard; their lines lie in it, or `where` says."""
+        wanted = {original.local for original in self.lines if original.n == n}
         failures = {line: each for each in part.failures for line in each.lines}
         for entry in part.entries:
-            original = Original(n, entry.line)
-            if original not in self.lines:
+            if entry.line not in wanted:
                 continue
+            original = Original(n, entry.line)
             if where is None:
                 source = Range(part.blob, entry.offset, entry.length)
             elif entry.line in where:
@@ -245,7 +246,11 @@ class Copier:
         """Give the duplicates of one line its outcome, a megabyte and then what follows it."""
         found = mine.found.pop(original)
         if result is None and not found.is_final:
-            return  # its shard was closed meanwhile: it will be found in the segment
+            # Its shard was closed meanwhile, and it will be found in the segment; but one that is
+            # open here has this part alone.
+            if self._holdings.open_shard(mine.shard.job.id, original.n) is not None:
+                self._give_up(mine, {original})
+            return
         copied_bytes = 0
         while mine.shard.sends and (lines := mine.lines.get(original)):
             copy = None if result is None else self._copy_of(lines[-1], result, found)

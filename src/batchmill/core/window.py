@@ -37,6 +37,8 @@ RELAXED = 1.5
 DEARER = 0.2
 """and more of both for each time that answers take longer than so much of their best: where many
 fill one engine each gains by pushing, and only the others' answers take longer."""
+MOST_DEARER = 0.6
+"""At most so much: a loss in full proportion is always one, however slow the engine has become."""
 CROWDED = 3.5
 WIDER = 1.35
 NARROWER = 0.85
@@ -212,7 +214,7 @@ class Window:
     def _dearer(self, piece: Slice, now: float) -> float:
         if self._queue.is_known_empty(now):
             return 0.0
-        return DEARER * max(0.0, self._excess_of(piece) - RELAXED)
+        return min(MOST_DEARER, DEARER * max(0.0, self._excess_of(piece) - RELAXED))
 
     # ---- what is refused
 

@@ -294,8 +294,7 @@ class Worker:
             runs.create_task(self._run_shard(shard))
         if leases and self._shares.are_limited:
             self._tell_at_once()
-        if not leases:
-            self._appetite.found_none(low, want)
+        if not leases and self._appetite.found_none(low, want):
             self._pool.finish(lambda model: any(each.serves(model) for each in low))
         return bool(leases) or self._appetite.low() != low
 

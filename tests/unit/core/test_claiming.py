@@ -92,6 +92,18 @@ def test_what_is_open_ahead_leaves_room_for_other_jobs_and_for_more_lines() -> N
         assert asked.running
 
 
+@pytest.mark.parametrize("low", [True, False])
+def test_a_full_worker_has_room_left_for_jobs_of_which_nothing_is_here(*, low: bool) -> None:
+    full = [opened(n) for n in range(ROOM.open_shards)]
+    asked = want(full, frozenset({JobId("a")}), low=low)
+    assert asked is not None
+    assert (asked.running, asked.limit, asked.not_jobs) == (True, 1, {"a"})
+    others = [opened(0, name) for name in map(str, range(ROOM.spare_shards))]
+    asked = want(full + others, low=low)
+    assert asked is not None
+    assert not asked.running
+
+
 def test_a_worker_gives_a_shard_back_where_another_finds_nothing_to_claim() -> None:
     shards = [opened(0), opened(1)]
     shards[0].waiting = 900

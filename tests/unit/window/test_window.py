@@ -53,6 +53,17 @@ def test_the_window_stays_near_what_an_engine_works_on(
     assert slots <= max(sizes) <= (most if not tells else 1.3 * slots + 3)
 
 
+@pytest.mark.parametrize("times", [5, 10, 20])
+def test_an_engine_whose_calls_become_much_longer_is_still_filled(times: float) -> None:
+    """A job of long prompts after one of short ones."""
+    slower: Shape = lambda now: 0.1 if now < 60 else 0.1 * times  # noqa: E731
+    engine = lambda: Engine(always(64), slower, spread=0.1)  # noqa: E731
+    best = Bench(engine(), [Fixed(256)]).run(240).answers[0]
+    found = Bench(engine(), [Window()]).run(240).answers[0]
+    before = 60 * 64 / 0.1
+    assert found - before >= 0.85 * (best - before)
+
+
 def test_a_window_follows_a_queue_that_is_told_of_at_once() -> None:
     run = Bench(Engine(HALVES, always(0.3), tells=True), [Window()]).run(70)
     [before, *_] = [size for at, size in run.windows if at >= 58]
