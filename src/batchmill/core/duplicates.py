@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 from msgspec import Struct
@@ -68,6 +69,7 @@ class Followers:
     found: dict[Original, Found] = field(default_factory=dict)
     asked: dict[int, float] = field(default_factory=dict)
     """When the ledger was asked about a shard last."""
+    asked_again_at: float = -inf
     alone_since: dict[int, float] = field(default_factory=dict)
     """Since when nobody has held a shard, as far as is known."""
     useless: set[Original] = field(default_factory=set)
@@ -107,12 +109,15 @@ class Followers:
                 self.useless.add(original)
 
     def due(self, holdings: Holdings, now: float) -> list[int]:
-        """The shards about which the ledger is to be asked: those that were not yet, and a few of
-        those that were."""
+        """The shards about which the ledger is to be asked: those that were not yet, and once in
+        `ASK_SECONDS` a few of those that were."""
         job = self.shard.job.id
         away = [n for n in self._shards() if holdings.open_shard(job, n) is None]
         fresh = [n for n in away if n not in self.asked]
-        again = [n for n in away if self.asked.get(n, now) <= now - ASK_SECONDS]
+        again: list[int] = []
+        if now >= self.asked_again_at + ASK_SECONDS:
+            again = [n for n in away if self.asked.get(n, now) <= now - ASK_SECONDS]
+            self.asked_again_at = now
         return fresh + sorted(again, key=self.asked.__getitem__)[:ASKED_AT_ONCE]
 
     def lose(self, n: int) -> None:
