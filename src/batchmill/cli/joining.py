@@ -7,7 +7,6 @@ lines. What does not fit is refused, never guessed.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchmill.cli import words
 from batchmill.cli.exits import Failure
 from batchmill.cli.output import note
+from batchmill.tables.delimited import delimited_line
 
 if TYPE_CHECKING:
     from batchmill.client import Result
@@ -137,19 +137,14 @@ def _as_json(pairs: Iterator[tuple[Row, Result | None]]) -> Iterator[bytes]:
 
 def _as_csv(pairs: Iterator[tuple[Row, Result | None]], columns: list[str]) -> Iterator[bytes]:
     heads = [*columns, *(each for each in COLUMNS if each not in columns)]
-    yield _csv_line(heads)
+    yield delimited_line(heads).encode("utf-8", "replace")
     for row, result in pairs:
         whole = {**row, **result_columns(result)}
-        yield _csv_line([_cell(whole.get(head)) for head in heads])
+        cells = [_cell(whole.get(head)) for head in heads]
+        yield delimited_line(cells).encode("utf-8", "replace")
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _csv_line(cells: list[str]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue().encode()

@@ -2,6 +2,8 @@
 
 The first line names the columns. A field that is empty is the empty text; in the results a missing
 value is written as one. Bytes that are not UTF-8 are an error with their line, never guessed at.
+Lines are read with any ending and written with a line feed; a field with a line break or a
+carriage return stands in quotes, so that it is read back as the same field.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from batchmill.tables.rows import Names, Row, Table, unreadable
 MOST_FIELD_BYTES: Final = 64 * 1024 * 1024
 """A longer field is an unclosed quote rather than a text."""
 WRITE_CHARACTERS: Final = 256 * 1024
+_ENDING: Final = "\r\n"
 
 
 class DelimitedTable:
@@ -86,23 +89,33 @@ class DelimitedWriter:
     def __init__(self, sink: BinaryIO, table: Table, added: Sequence[str], delimiter: str) -> None:
         self._sink, self._rows = sink, table.rows()
         self._names = (*table.columns(), *added)
-        self._text = io.StringIO()
-        self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator="\n")
-        self._writer.writerow(self._names)
+        self._text, self._delimiter = io.StringIO(), delimiter
+        self._write(self._names)
 
     def add(self, values: Row) -> None:
         row = {**next(self._rows), **values}
-        self._writer.writerow([as_field(row.get(name)) for name in self._names])
+        self._write([as_field(row.get(name)) for name in self._names])
         if self._text.tell() >= WRITE_CHARACTERS:
             self._flush()
 
     def close(self) -> None:
         self._flush()
 
+    def _write(self, fields: Sequence[str]) -> None:
+        self._text.write(delimited_line(fields, self._delimiter) + "\n")
+
     def _flush(self) -> None:
         self._sink.write(self._text.getvalue().encode("utf-8", "replace"))
         self._text.seek(0)
         self._text.truncate()
+
+
+def delimited_line(fields: Sequence[str], delimiter: str = ",") -> str:
+    """The fields as a line without its ending."""
+    line = io.StringIO()
+    # Before Python 3.13 only those line breaks are quoted that the ending consists of.
+    csv.writer(line, delimiter=delimiter, lineterminator=_ENDING).writerow(fields)
+    return line.getvalue().removesuffix(_ENDING)
 
 
 def as_field(value: object) -> str:

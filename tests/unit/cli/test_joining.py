@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from batchmill.cli.joining import joined
+from batchmill.client.objects import Result, result
+
+
+def answered(custom_id: str, text: str) -> Result:
+    body = {"choices": [{"message": {"content": text}}]}
+    response = {"status_code": 200, "body": body}
+    return result(json.dumps({"custom_id": custom_id, "response": response}).encode())
+
+
+def as_csv(table: Path, *results: Result) -> list[dict[str, str]]:
+    lines = joined(table, None, iter(results), len(results))
+    text = b"".join(line + b"\n" for line in lines).decode()
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_an_answer_with_line_breaks_stays_in_its_row(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("custom_id\na\nb\n")
+    rows = as_csv(table, answered("a", "one\ntwo\rthree"), answered("b", "four"))
+    assert [row["response"] for row in rows] == ["one\ntwo\rthree", "four"]
