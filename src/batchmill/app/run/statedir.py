@@ -26,6 +26,8 @@ _MARK: Final = "batchmill-run"
 """Says of a directory that it is a run's, so that none of a `serve` is ever thrown away."""
 _LOCK: Final = "serve.lock"
 _OURS: Final = ("blobs", "input", "upload", "ledger.sqlite-shm", "ledger.sqlite-wal")
+_UNMARKED: Final = frozenset({_LOCK, ".writable", "blobs"})
+"""What a run that ended before it left its mark may have left; `blobs` is empty then."""
 _TRIES: Final = 3
 
 
@@ -75,10 +77,12 @@ def held(wanted: Wanted) -> Iterator[StateDir]:
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, and the run needs a directory there; give --state DIR.")
     for _ in range(_TRIES):
+        _refuse_foreign(path)
         make_layout(path)
         with locked(path, "batchmill run"):
             if (path / _LOCK).exists():
-                _mark(path)
+                _refuse_foreign(path)
+                (path / _MARK).touch()
                 yield StateDir(path, lasts=True)
                 return
     raise UserError(f"{path} is being removed by another batchmill run; try again.")
@@ -92,10 +96,24 @@ def _beside(output: str) -> Path | None:
     return None if path is None else path.with_name(f"{path.name}{SUFFIX}")
 
 
-def _mark(path: Path) -> None:
-    mark = path / _MARK
-    if ledger_path(path).exists() and not mark.exists():
+def _refuse_foreign(path: Path) -> None:
+    """Raise `UserError` where the directory holds what no run has put there: it could be lost."""
+    try:
+        names = {each.name for each in path.iterdir()}
+        if _MARK in names:
+            return
+        has_blobs = "blobs" in names and any((path / "blobs").iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"{path} cannot be used: {error.strerror}; choose another --state."
+        raise UserError(message) from error
+    if ledger_path(path).name in names:
         raise UserError(
             f"{path} is the data directory of a batchmill serve; choose another --state."
         )
-    mark.touch()
+    if has_blobs or names - _UNMARKED:
+        raise UserError(
+            f"{path} has other files in it; give --state a directory that is empty or does not "
+            "exist yet."
+        )
