@@ -1,14 +1,15 @@
 """Results beside the rows they belong to: each row of a table with its result's columns.
 
-Joined by custom_id, or, where the table has none, row by row: then there must be as many rows as
-lines. What does not fit is refused, never guessed.
+The columns have the names that `batchmill run` gives them. Rows are joined by custom_id, or, where
+the table has none, row by row: then there must be as many rows as lines. What does not fit is
+refused, never guessed.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +17,13 @@ from batchmill.cli import words
 from batchmill.cli.exits import Failure
 from batchmill.cli.output import note
 from batchmill.tables.delimited import delimited_line
+from batchmill.tables.result import names_beside
 
 if TYPE_CHECKING:
     from batchmill.client import Result
 
 Row = Mapping[str, Any]
 ID: Final = "custom_id"
-COLUMNS: Final = ("response", "status", "error", "usage")
 AHEAD: Final = 10_000
 """How far the table's order may be from the input's."""
 
@@ -40,23 +41,23 @@ def joined(table: Path, on: str | None, results: Iterator[Result], total: int) -
             "which belong together. Name the column that does with --on."
         )
     pairs = _pairs(_rows(table, is_csv=is_csv), key, results, table)
-    yield from _as_csv(pairs, columns) if is_csv else _as_json(pairs)
+    names = names_beside(columns)
+    yield from _as_csv(pairs, columns, names) if is_csv else _as_json(pairs, names)
 
 
-def result_columns(result: Result | None) -> dict[str, Any]:
-    """A result as columns; a row without one has nulls."""
-    if result is None:
-        return dict.fromkeys(COLUMNS)
+def result_columns(result: Result | None, names: Sequence[str]) -> dict[str, Any]:
+    """A result as columns of these names; a row without one has nulls."""
+    values = (None,) * len(names) if result is None else _values(result)
+    return dict(zip(names, values, strict=True))
+
+
+def _values(result: Result) -> tuple[Any, ...]:
     failure = result.failure
     answer = result.text
     if answer is None and result.ok:
         answer = result.body
-    return {
-        "response": answer,
-        "status": result.status,
-        "error": None if failure is None else ": ".join(filter(None, failure)),
-        "usage": result.usage,
-    }
+    error = None if failure is None else ": ".join(filter(None, failure))
+    return answer, result.status, error, result.usage
 
 
 def _pairs(
@@ -97,12 +98,12 @@ def _key(table: Path, columns: list[str], on: str | None) -> str | None:
 
 def _shape(table: Path, *, is_csv: bool) -> tuple[list[str], int]:
     """The table's columns, and how many rows it has."""
-    columns: list[str] = []
+    columns: dict[str, None] = {}
     count = 0
     for count, row in enumerate(_rows(table, is_csv=is_csv), 1):  # noqa: B007 - counts
-        if not columns:
-            columns = list(row)
-    return columns, count
+        if not columns.keys() >= row.keys():
+            columns |= dict.fromkeys(row)
+    return list(columns), count
 
 
 def _rows(table: Path, *, is_csv: bool) -> Iterator[Row]:
@@ -130,16 +131,18 @@ def _json_rows(table: Path, lines: Any) -> Iterator[Row]:
         yield row
 
 
-def _as_json(pairs: Iterator[tuple[Row, Result | None]]) -> Iterator[bytes]:
+def _as_json(pairs: Iterator[tuple[Row, Result | None]], names: Sequence[str]) -> Iterator[bytes]:
     for row, result in pairs:
-        yield json.dumps({**row, **result_columns(result)}).encode()
+        yield json.dumps({**row, **result_columns(result, names)}).encode()
 
 
-def _as_csv(pairs: Iterator[tuple[Row, Result | None]], columns: list[str]) -> Iterator[bytes]:
-    heads = [*columns, *(each for each in COLUMNS if each not in columns)]
+def _as_csv(
+    pairs: Iterator[tuple[Row, Result | None]], columns: list[str], names: Sequence[str]
+) -> Iterator[bytes]:
+    heads = [*columns, *names]
     yield delimited_line(heads).encode("utf-8", "replace")
     for row, result in pairs:
-        whole = {**row, **result_columns(result)}
+        whole = {**row, **result_columns(result, names)}
         cells = [_cell(whole.get(head)) for head in heads]
         yield delimited_line(cells).encode("utf-8", "replace")
 

@@ -16,14 +16,18 @@ NAMES: Final = ("response", "status", "error", "usage")
 PREFIX: Final = "batchmill_"
 
 
+def names_beside(columns: Collection[str]) -> tuple[str, ...]:
+    """The four names beside these columns."""
+    before = PREFIX if set(NAMES) & set(columns) else ""
+    return tuple(before + name for name in NAMES)
+
+
 def added_to(columns: Collection[str], endpoint: str = CHAT) -> tuple[Added, ...]:
     """The columns that are added to a table with these."""
-    before = PREFIX if set(NAMES) & set(columns) else ""
     response = Content.VECTOR if endpoint == "/v1/embeddings" else Content.TEXT
     contents = (response, Content.TEXT, Content.TEXT, Content.COUNTS)
-    return tuple(
-        Added(before + name, content) for name, content in zip(NAMES, contents, strict=True)
-    )
+    named = zip(names_beside(columns), contents, strict=True)
+    return tuple(Added(name, content) for name, content in named)
 
 
 def values_of(answer: Answer, added: tuple[Added, ...]) -> Row:

@@ -26,3 +26,20 @@ def test_an_answer_with_line_breaks_stays_in_its_row(tmp_path: Path) -> None:
     table.write_text("custom_id\na\nb\n")
     rows = as_csv(table, answered("a", "one\ntwo\rthree"), answered("b", "four"))
     assert [row["response"] for row in rows] == ["one\ntwo\rthree", "four"]
+
+
+def test_the_columns_of_a_table_keep_what_they_hold(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("custom_id,status\na,new\n")
+    [row] = as_csv(table, answered("a", "fine"))
+    assert (row["status"], row["batchmill_status"]) == ("new", "200")
+    assert row["batchmill_response"] == "fine"
+
+
+def test_a_column_that_only_a_later_row_has_keeps_what_it_holds_too(tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"custom_id":"a"}\n{"custom_id":"b","error":"mine"}\n')
+    results = iter([answered("a", "one"), answered("b", "two")])
+    first, second = (json.loads(line) for line in joined(table, None, results, 2))
+    assert (first["batchmill_response"], second["batchmill_response"]) == ("one", "two")
+    assert second["error"] == "mine"
