@@ -1,5 +1,6 @@
 """The columns that an answer adds to its row: `response`, `status`, `error`, `usage`. Where the
-table has a column of one of these names, all four begin with `batchmill_`."""
+table has a column of one of these names, all four begin with `batchmill_`, as often as it takes
+until the table has none of them."""
 
 from __future__ import annotations
 
@@ -12,14 +13,16 @@ from batchmill.tables.answers import Answer
 from batchmill.tables.requests import CHAT
 from batchmill.tables.rows import Added, Content, Row
 
-NAMES: Final = ("response", "status", "error", "usage")
+NAMES: Final[tuple[str, ...]] = ("response", "status", "error", "usage")
 PREFIX: Final = "batchmill_"
 
 
 def names_beside(columns: Collection[str]) -> tuple[str, ...]:
     """The four names beside these columns."""
-    before = PREFIX if set(NAMES) & set(columns) else ""
-    return tuple(before + name for name in NAMES)
+    names = NAMES
+    while not set(columns).isdisjoint(names):
+        names = tuple(PREFIX + name for name in names)
+    return names
 
 
 def added_to(columns: Collection[str], endpoint: str = CHAT) -> tuple[Added, ...]:

@@ -108,3 +108,16 @@ def test_added_columns_take_a_prefix_where_the_table_has_one_of_their_names() ->
         "batchmill_error": None,
         "batchmill_usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
     }
+
+
+@pytest.mark.parametrize(
+    ("columns", "first"),
+    [
+        (("batchmill_status",), "response"),
+        (("status", "batchmill_response"), "batchmill_batchmill_response"),
+    ],
+)
+def test_no_column_of_the_table_is_replaced(columns: tuple[str, ...], first: str) -> None:
+    added = [each.name for each in added_to(columns)]
+    assert added[0] == first
+    assert not set(added) & set(columns)
