@@ -19,6 +19,7 @@ from batchmill.tables.requests import CHAT
 
 _SHOWN: Final = 200
 _VECTORS: Final = "/v1/embeddings"
+_IN_WORDS: Final = (CHAT, "/v1/responses", "/v1/completions", "/v1/fim/completions")
 
 
 class Standing(StrEnum):
@@ -135,10 +136,19 @@ class Reader:
         try:
             body = _BODY.decode(raw)
         except (ValueError, RecursionError):
-            return Answer(number, Standing.OK, raw.decode())
+            return self._formless(number, raw.decode())
         usage = _counts(body.usage)
         response, status, problem = self._judged(body, raw)
         return Answer(number, status, response, problem, usage)
+
+    def _formless(self, number: int, text: str) -> Answer:
+        """An answer of no known form: only where any JSON is one does it count as one."""
+        problem = "the answer is of no known form"
+        if self._endpoint == _VECTORS:
+            return Answer(number, Standing.EMPTY, error=problem)
+        if self._endpoint in _IN_WORDS or self._check is not None:
+            return Answer(number, Standing.EMPTY, text, problem)
+        return Answer(number, Standing.OK, text)
 
     def _judged(
         self, body: _Body, raw: bytes

@@ -121,3 +121,21 @@ def test_no_column_of_the_table_is_replaced(columns: tuple[str, ...], first: str
     added = [each.name for each in added_to(columns)]
     assert added[0] == first
     assert not set(added) & set(columns)
+
+
+@pytest.mark.parametrize("body", [[], {"choices": None}, "fine", {"choices": [{"message": 5}]}])
+@pytest.mark.parametrize("check", [None, lambda _: None])
+def test_an_answer_of_no_known_form_is_none(body: Any, check: Any) -> None:
+    found = Reader(CHAT, check).read(line(body), 1)
+    assert (found.status, found.error) == (Standing.EMPTY, "the answer is of no known form")
+    assert json.loads(str(found.response)) == body
+
+
+def test_embeddings_of_no_known_form_are_no_text_where_numbers_belong() -> None:
+    found = Reader("/v1/embeddings").read(line([1]), 1)
+    assert (found.status, found.response) == (Standing.EMPTY, None)
+
+
+def test_where_any_json_is_an_answer_it_counts_as_one() -> None:
+    found = Reader("/v1/moderations").read(line([1]), 1)
+    assert (found.status, found.response) == (Standing.OK, "[1]")
