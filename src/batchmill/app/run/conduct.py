@@ -81,9 +81,10 @@ async def conduct(wanted: Wanted, watch: Watch, stop: asyncio.Event) -> Ended:
         message = "none is given; add --engine http://host:8000/v1, or --engine local for a demo"
         raise ConfigError([Problem("engines", message)])
     with held(wanted) as state:
-        if wanted.restart:
-            state.clear()
         table = _table_of(wanted, state)
+        if wanted.restart:
+            _check(wanted, places)
+            state.clear()
         settings = wanted.settings_in(state.path)
         ledger = await open_ledger(settings)
         try:
@@ -99,6 +100,13 @@ async def conduct(wanted: Wanted, watch: Watch, stop: asyncio.Event) -> Ended:
         if ended.job is None or not (ended.is_interrupted or wanted.keep):
             state.remove()
     return ended
+
+
+def _check(wanted: Wanted, places: Places) -> None:
+    """Raise `UserError` where the input cannot be read, or the results have no place."""
+    check_readable(wanted.input)
+    if not wanted.force:
+        places.refuse_overwriting()
 
 
 def _table_of(wanted: Wanted, state: StateDir) -> TableJob | None:
@@ -158,9 +166,7 @@ class Run:
 
     async def _taken(self) -> Taken:
         """Take the input in, once it is clear that its results will have a place."""
-        check_readable(self.wanted.input)
-        if not self.wanted.force:
-            self.places.refuse_overwriting()
+        _check(self.wanted, self.places)
         if not self.state.lasts:
             self.watch.said("stopped, this run cannot go on later; --state DIR makes it so")
         self.watch.looked(None, None, ())

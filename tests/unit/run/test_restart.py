@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from batchmill.app.run.conduct import conduct
+from batchmill.app.run.wanted import Wanted
+from batchmill.config import load
+from batchmill.core.progress import Progress
+from batchmill.errors import UserError
+from batchmill.fleet import EngineStatus
+from batchmill.model import Job
+
+
+class Unwatched:
+    def said(self, line: str) -> None:
+        return
+
+    def looked(
+        self, job: Job | None, progress: Progress | None, engines: tuple[EngineStatus, ...]
+    ) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("made", "says"), [((), "no input file"), (("in.jsonl", "out.jsonl"), "exists already")]
+)
+async def test_a_restart_that_cannot_begin_throws_nothing_away(
+    tmp_path: Path, made: tuple[str, ...], says: str
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    for name in ("batchmill-run", "ledger.sqlite"):
+        (state / name).write_text("kept")
+    for name in made:
+        (tmp_path / name).write_text("{}")
+    asked = Wanted(
+        str(tmp_path / "in.jsonl"),
+        str(tmp_path / "out.jsonl"),
+        load({"engines": ("sim",)}, {}),
+        state=state,
+        restart=True,
+    )
+    with pytest.raises(UserError, match=says):
+        await conduct(asked, Unwatched(), asyncio.Event())
+    assert (state / "ledger.sqlite").read_text() == "kept"
