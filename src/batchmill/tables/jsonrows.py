@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,6 +16,7 @@ READ_CHARACTERS: Final = 1024 * 1024
 MOST_ROW_CHARACTERS: Final = 256 * 1024 * 1024
 Reading = Callable[[int], str]
 _SPACE: Final = " \t\r\n"
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _ROW = msgspec.json.Decoder(dict[str, object])
 _encode = msgspec.json.Encoder().encode
 
@@ -122,8 +124,19 @@ class _Text:
                     raise _BrokenError(rows, f"this is not valid JSON: {error}.") from error
                 continue
             if end < len(self._text) or not self._more():
+                self._refuse_halves(value, end, rows)
                 self.at = end
                 return value
+
+    def _refuse_halves(self, value: object, end: int, rows: int) -> None:
+        """JSON can write half of a surrogate pair, which UTF-8 cannot hold."""
+        if _SURROGATE.search(self._text, self.at, end) is None:
+            return
+        try:
+            _encode(value)
+        except UnicodeEncodeError as error:
+            message = "half of a surrogate pair (\\ud800 to \\udfff) is no character; take it out."
+            raise _BrokenError(rows, message) from error
 
     def _is_long(self) -> bool:
         return len(self._text) - self.at > MOST_ROW_CHARACTERS

@@ -101,3 +101,10 @@ def test_json_lines_may_differ_in_their_columns(tmp_path: Path) -> None:
 def test_a_line_that_is_no_json_is_told_with_its_number(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 2: this is no JSON object"):
         read(tmp_path, b'{"a":1}\nnope\n', Format.JSONL)
+
+
+def test_half_of_a_surrogate_pair_in_an_array_is_told_with_its_row(tmp_path: Path) -> None:
+    whole = b'[{"a": "\\ud83d\\ude00"}]'
+    assert read(tmp_path, whole, Format.JSON)[1] == [{"a": "\U0001f600"}]
+    with pytest.raises(UserError, match="after row 1: half of a surrogate pair"):
+        read(tmp_path, b'[{"a": 1}, {"a": "\\ud83d"}]', Format.JSON)
