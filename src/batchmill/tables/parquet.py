@@ -21,6 +21,9 @@ READ_BYTES: Final = 1024 * 1024
 GROUP_ROWS: Final = 32_768
 GROUP_BYTES: Final = 8 * 1024 * 1024
 """A row group is written at so many rows or bytes; until then it is held."""
+_EXACT: Final = 2**53
+"""No whole number beyond is surely the same as a float."""
+_INT64: Final = 2**63
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -54,7 +57,7 @@ class ParquetTable:
         for batch in self.batches(only):
             try:
                 rows = self._spelt_out(batch).to_pylist()
-            except (ValueError, OverflowError) as error:
+            except (ValueError, OverflowError, self._arrow.ArrowException) as error:
                 raise unreadable(self._shown, f"after row {at}", f"{error}.") from error
             at += len(rows)
             yield from rows
@@ -69,9 +72,9 @@ class ParquetTable:
 
     def _spelt_out(self, batch: Any) -> Any:
         """The batch with those times as texts that are finer than Python's."""
-        fine = [n for n, field in enumerate(batch.schema) if str(field.type).find("[ns") > 0]
+        fine = [n for n, field in enumerate(batch.schema) if str(field.type).find("[ns") >= 0]
         for n in fine:
-            text = batch.column(n).cast(self._arrow.string())
+            text = batch.column(n).cast(_in_words(self._arrow, batch.schema[n].type))
             batch = batch.set_column(n, batch.schema.names[n], text)
         return batch
 
@@ -157,19 +160,31 @@ def _batches(
         yield arrow.RecordBatch.from_pylist(rows, schema=schema)
 
 
+class _Long(int):
+    """Stands for whole numbers of which some are no exact float."""
+
+
 def _kinds(table: Table) -> dict[str, type]:
     """Which type all values of each column have; text where they differ or are not plain."""
     kinds: dict[str, type] = dict.fromkeys(table.columns(), type(None))
     for row in table.rows():
         for name, value in row.items():
-            if value is not None and type(value) is not kinds[name]:
-                kinds[name] = _joint(kinds[name], type(value))
+            if value is not None and (kind := _kind_of(value)) is not kinds[name]:
+                kinds[name] = _joint(kinds[name], kind)
     return kinds
 
 
+def _kind_of(value: object) -> type:
+    if type(value) is not int or -_EXACT <= value <= _EXACT:
+        return type(value)
+    return _Long if -_INT64 <= value < _INT64 else str
+
+
 def _joint(one: type, other: type) -> type:
-    if one is type(None) and other in (bool, int, float, str):
-        return other
+    if one is type(None):
+        return other if other in (bool, int, _Long, float, str) else str
+    if {one, other} == {int, _Long}:
+        return _Long
     return float if {one, other} == {int, float} else str
 
 
@@ -180,8 +195,21 @@ def _fitting(value: object, kind: type) -> object:
 
 
 def _arrow_type(arrow: ModuleType, kind: type) -> Any:
-    types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
+    whole = arrow.int64()
+    types = {bool: arrow.bool_(), int: whole, _Long: whole, float: arrow.float64()}
     return types.get(kind, arrow.string())
+
+
+def _in_words(arrow: ModuleType, type_: Any) -> Any:
+    """The type with text in the place of times that are finer than Python's."""
+    if str(type_).find("[ns") < 0:
+        return type_
+    if arrow.types.is_list(type_) or arrow.types.is_large_list(type_):
+        make = arrow.list_ if arrow.types.is_list(type_) else arrow.large_list
+        return make(_in_words(arrow, type_.value_type))
+    if arrow.types.is_struct(type_):
+        return arrow.struct([(field.name, _in_words(arrow, field.type)) for field in type_])
+    return arrow.string()
 
 
 def _type_of(arrow: ModuleType, content: Content) -> Any:

@@ -53,3 +53,35 @@ def test_what_is_no_parquet_is_told(tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"a,b\n1,2\n")
     with pytest.raises(UserError, match="the table is no Parquet file"):
         open_table(tmp_path / "table", Format.PARQUET, "the table").columns()
+
+
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [
+        ([1, 2**63], ["1", str(2**63)]),
+        ([0.5, 2**53 + 1], ["0.5", str(2**53 + 1)]),
+        ([2**53 + 1, 0.5], [str(2**53 + 1), "0.5"]),
+        ([1, 2**53 + 1, 2], [1, 2**53 + 1, 2]),
+        ([2**53, 0.5], [2.0**53, 0.5]),
+    ],
+)
+def test_numbers_that_no_type_holds_exactly_become_texts(
+    tmp_path: Path, values: list[Any], column: list[Any]
+) -> None:
+    source = "".join(json.dumps({"n": value}) + "\n" for value in values).encode()
+    data = written(tmp_path, source, Format.JSONL, Format.PARQUET, ["r"] * len(values))
+    assert parquet.read_table(io.BytesIO(data))["n"].to_pylist() == column
+
+
+def test_times_finer_than_pythons_are_written_out_within_lists_and_structs(tmp_path: Path) -> None:
+    fine = arrow.timestamp("ns")
+    columns = {
+        "list": arrow.array([[1]], arrow.list_(fine)),
+        "struct": arrow.array([{"at": 1, "n": 2}], arrow.struct([("at", fine), ("n", "int64")])),
+    }
+    source = io.BytesIO()
+    parquet.write_table(arrow.table(columns), source)
+    (tmp_path / "table").write_bytes(source.getvalue())
+    [row] = open_table(tmp_path / "table", Format.PARQUET, "the table").rows()
+    at = "1970-01-01 00:00:00.000000001"
+    assert row == {"list": [at], "struct": {"at": at, "n": 2}}
