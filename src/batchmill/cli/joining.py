@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 ID: Final = "custom_id"
+_REST: Final = "\n"
+"""Where the fields go that have no name."""
 AHEAD: Final = 10_000
 """How far the table's order may be from the input's."""
 
@@ -109,13 +111,24 @@ def _shape(table: Path, *, is_csv: bool) -> tuple[list[str], int]:
 def _rows(table: Path, *, is_csv: bool) -> Iterator[Row]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file) if is_csv else _json_rows(table, file)
+            yield from _csv_rows(table, file) if is_csv else _json_rows(table, file)
     except OSError as error:
         raise Failure(f"{table} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise Failure(f"{table} is not UTF-8 (byte {error.start:,}); save it as UTF-8.") from error
     except csv.Error as error:
         raise Failure(f"{table} is no CSV file: {error}.") from error
+
+
+def _csv_rows(table: Path, lines: Any) -> Iterator[Row]:
+    reader = csv.DictReader(lines, restkey=_REST)
+    for row in reader:
+        if _REST in row:
+            raise Failure(
+                f"Line {reader.line_num:,} of {table} has more fields than its first line has "
+                "names; a text with a comma in it stands in quotes."
+            )
+        yield row
 
 
 def _json_rows(table: Path, lines: Any) -> Iterator[Row]:

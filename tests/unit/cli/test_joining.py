@@ -5,6 +5,9 @@ import io
 import json
 from pathlib import Path
 
+import pytest
+
+from batchmill.cli.exits import Failure
 from batchmill.cli.joining import joined
 from batchmill.client.objects import Result, result
 
@@ -43,3 +46,13 @@ def test_a_column_that_only_a_later_row_has_keeps_what_it_holds_too(tmp_path: Pa
     first, second = (json.loads(line) for line in joined(table, None, results, 2))
     assert (first["batchmill_response"], second["batchmill_response"]) == ("one", "two")
     assert second["error"] == "mine"
+
+
+@pytest.mark.parametrize("on", [None, "b"])
+def test_a_row_with_more_fields_than_names_is_told_with_its_line(
+    tmp_path: Path, on: str | None
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("custom_id\na,b\n")
+    with pytest.raises(Failure, match=r"Line 2 of .* more fields"):
+        list(joined(table, on, iter([answered("a", "one")]), 1))
