@@ -10,8 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from batchmill.app.run.sources import Origin, measure, pieces
-from batchmill.app.run.targets import shown
+from batchmill.app.run.sources import Origin, measure, pieces, shown_input
 from batchmill.app.run.wanted import Wanted
 from batchmill.clock import new_id
 from batchmill.core.joining import Content
@@ -40,8 +39,8 @@ async def take_in(place: str, ledger: Ledger, blobs: Blobs) -> tuple[File, Origi
     """Copy the input into a blob and record it: what the file is meanwhile changed to does not
     matter. Raises `UserError` where it cannot be read."""
     size_bytes, modified_ns = await asyncio.to_thread(measure, place)
-    file, sha256 = await write_lines(pieces(place), shown(place), ledger, blobs)
-    return file, Origin(shown(place), sha256, size_bytes, modified_ns)
+    file, sha256 = await write_lines(pieces(place), shown_input(place), ledger, blobs)
+    return file, Origin(shown_input(place), sha256, size_bytes, modified_ns)
 
 
 async def write_lines(

@@ -17,12 +17,17 @@ from typing import BinaryIO, Final, cast
 
 import msgspec
 
-from batchmill.app.run.targets import is_url, shown
+from batchmill.app.run.targets import PACKED, is_url, shown
 from batchmill.app.run.wanted import STANDARD
 from batchmill.errors import UserError
 
 PIECE_BYTES: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 60.0
+
+
+def shown_input(place: str) -> str:
+    """The place of an input without what only its owner may see."""
+    return "standard input" if place == STANDARD else shown(place)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -36,12 +41,12 @@ class Origin(msgspec.Struct, frozen=True):
     def refuse_change(self, place: str, state: Path) -> None:
         """Raise `UserError` where the input is not what was taken in. What a URL gave is not
         fetched again; standard input is read to its end."""
-        if self.place != shown(place):
-            what = f"This run was begun with -i {self.place}, and this is -i {shown(place)}."
+        if self.place != shown_input(place):
+            what = f"This run was begun with -i {self.place}, and this is -i {shown_input(place)}."
         elif is_url(place) or self._is_same(place):
             return
         else:
-            what = f"{shown(place)} has changed since this run was begun."
+            what = f"{shown_input(place)} has changed since this run was begun."
         raise UserError(
             f"{what} Give the input it was begun with to go on, or --restart to throw away what "
             f"is done (in {state}) and begin anew."
@@ -70,7 +75,11 @@ def measure(place: str) -> tuple[int, int]:
 
 
 def check_readable(place: str) -> None:
-    """Raise `UserError` where the input cannot be opened."""
+    """Raise `UserError` where the input cannot be opened, or is packed as nobody here unpacks."""
+    name = shown_input(place)
+    packing = next((each for each in PACKED if name.lower().endswith(each)), ".gz")
+    if packing != ".gz":
+        raise UserError(f"{name} is packed: of these only .gz is read; unpack it first.")
     if place == STANDARD or is_url(place):
         return
     path = Path(place)
@@ -90,12 +99,12 @@ def pieces(place: str) -> Iterator[bytes]:
             while piece := file.read(PIECE_BYTES):
                 yield piece
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{shown(place)} is no whole gzip file: {error}.") from error
+        raise UserError(f"{shown_input(place)} is no whole gzip file: {error}.") from error
     except urllib.error.HTTPError as error:
-        message = f"{shown(place)} answered {error.code} {error.reason}; check the URL."
+        message = f"{shown_input(place)} answered {error.code} {error.reason}; check the URL."
         raise UserError(message) from error
     except urllib.error.URLError as error:
-        raise UserError(f"{shown(place)} cannot be fetched: {error.reason}.") from error
+        raise UserError(f"{shown_input(place)} cannot be fetched: {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:
         raise _unreadable(place, error) from error
 
@@ -106,7 +115,7 @@ def _opened(place: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     with _raw(place) as raw:
-        is_packed = shown(place).endswith(".gz")
+        is_packed = shown_input(place).lower().endswith(".gz")
         yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if is_packed else raw
 
 
@@ -118,4 +127,4 @@ def _raw(place: str) -> BinaryIO:
 
 def _unreadable(place: str, error: Exception) -> UserError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return UserError(f"{shown(place)} cannot be read: {reason}.")
+    return UserError(f"{shown_input(place)} cannot be read: {reason}.")

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, Final, cast
 
 from batchmill.app.run.intake import write_lines
 from batchmill.app.run.results import lines
-from batchmill.app.run.sources import Origin, measure, pieces
+from batchmill.app.run.sources import Origin, measure, pieces, shown_input
 from batchmill.app.run.tablewanted import TableWanted
-from batchmill.app.run.targets import Target, shown
+from batchmill.app.run.targets import Target
 from batchmill.errors import UserError
 from batchmill.model import File, Job
 from batchmill.ports import Blobs, Ledger
@@ -58,17 +58,17 @@ class TableJob:
         size_bytes, modified_ns = await asyncio.to_thread(measure, self.place)
         sha256 = await asyncio.to_thread(_copy, self.place, self.copy)
         await asyncio.to_thread(self._check_columns)
-        file, _ = await write_lines(self._pieces(None), shown(self.place), ledger, blobs)
+        file, _ = await write_lines(self._pieces(None), shown_input(self.place), ledger, blobs)
         if not file.lines:
-            raise UserError(f"{shown(self.place)} has no rows.")
-        return file, Origin(shown(self.place), sha256, size_bytes, modified_ns)
+            raise UserError(f"{shown_input(self.place)} has no rows.")
+        return file, Origin(shown_input(self.place), sha256, size_bytes, modified_ns)
 
     async def again(self, jobs: Sequence[Job], ledger: Ledger, blobs: Blobs) -> File | None:
         """The lines of the rows that are to be asked again after these jobs, if any."""
         bad = await self._to_ask(jobs, ledger, blobs)
         if bad is None:
             return None
-        file, _ = await write_lines(self._pieces(bad), shown(self.place), ledger, blobs)
+        file, _ = await write_lines(self._pieces(bad), shown_input(self.place), ledger, blobs)
         return file
 
     async def has_more(self, jobs: Sequence[Job], ledger: Ledger, blobs: Blobs) -> bool:
@@ -140,7 +140,7 @@ class TableJob:
         return bad
 
     def _table(self) -> Table:
-        return open_table(self.copy, self.wanted.input_format, shown(self.place))
+        return open_table(self.copy, self.wanted.input_format, shown_input(self.place))
 
     def _check_columns(self) -> None:
         columns = self._table().columns()

@@ -6,13 +6,15 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from batchmill.app.run.wanted import STANDARD
 from batchmill.errors import UserError
 
 _PARTIAL = ".batchmill-partial"
+PACKED: Final = (".gz", ".zst", ".bz2", ".xz", ".zip")
+"""Endings of names that say the content is packed."""
 
 
 class Target(Protocol):
@@ -64,17 +66,32 @@ def has_content(place: str) -> bool:
 
 
 def check_writable(place: str) -> None:
-    """Raise `UserError` now rather than hours later where the file could not be made."""
+    """Raise `UserError` now rather than hours later where the file could not be made, or its name
+    promised what is not in it."""
+    name = shown(place)
+    packing = next((each for each in PACKED if name.lower().endswith(each)), None)
+    if packing is not None:
+        raise UserError(
+            f"Results are not packed; leave out the {packing} of {name} and pack them later."
+        )
     path = file_of(place)
     if path is None:
         return
-    folder = Path(os.path.realpath(path)).parent
+    real = Path(os.path.realpath(path))
+    folder = real.parent
     if not folder.is_dir():
         raise UserError(
             f"{place} cannot be written: there is no directory {folder}; make it first."
         )
     if not os.access(folder, os.W_OK):
         raise UserError(f"{place} cannot be written: {folder} is not writable.")
+    if len(os.fsencode(_partial_of(real).name)) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise UserError(f"{place} cannot be written: its name is too long; choose a shorter one.")
+
+
+def _partial_of(path: Path) -> Path:
+    """Where the file is written until it is whole."""
+    return path.with_name(f".{path.name}{_PARTIAL}")
 
 
 def target_of(place: str) -> Target:
@@ -93,7 +110,7 @@ class FileTarget:
 
     def __init__(self, path: Path) -> None:
         self._path = Path(os.path.realpath(path))
-        self._partial = self._path.with_name(f".{self._path.name}{_PARTIAL}")
+        self._partial = _partial_of(self._path)
         self._file = _opened(self._partial, "wb")
         self._is_open = True
 
