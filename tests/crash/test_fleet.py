@@ -304,9 +304,10 @@ def test_a_worker_works_alone_and_a_second_serve_is_still_refused(tmp_path: Path
 
 
 def test_the_shards_of_a_child_that_dies_are_opened_by_its_parent_at_once(tmp_path: Path) -> None:
+    """Its shares of limits run out like leases, so the engine has none here."""
     lines = 200
-    with simulating("latency=300ms") as sim:
-        arguments = config_of(tmp_path, sim.url)
+    with simulating("latency=300ms,batch=8") as sim:
+        arguments = ("--engine", sim.url)
         with fleet(tmp_path / "data", *arguments, workers=1, BATCHMILL_LEASE_TIME="10m") as all_:
             door, [worker] = all_.ready(), all_.workers
             job = door.create(input_files=[door.upload(chat_lines(lines))])["id"]

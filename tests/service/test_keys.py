@@ -31,6 +31,7 @@ KEYED = [
     ("GET", "/v1/models/a/b"),
     ("GET", "/v1/limits"),
     ("GET", "/v1/engines"),
+    ("GET", "/v1/workers"),
     ("GET", "/metrics"),
 ]
 

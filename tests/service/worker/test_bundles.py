@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -45,6 +46,11 @@ class Embedder(Engine):
         return [json.loads(text) for text in self.sent]
 
 
+async def has_leased(mill: Mill, job: Job, *, shards: int) -> bool:
+    """Shards of four lines each: more than what the first calls took."""
+    return await mill.leased_shards(job.id) >= shards
+
+
 async def has_its_own(mill: Mill, job: Job) -> None:
     for row in await mill.results(job, Stream.OUT):
         [entry] = row["response"]["body"]["data"]
@@ -61,9 +67,18 @@ def together(then: Reply) -> Script:
 
 
 async def test_lines_go_together_and_each_gets_its_own_answer(mill: Mill) -> None:
-    engine = Embedder()
+    begun = asyncio.Event()
+
+    async def once_begun(inputs: str) -> Reply:
+        await begun.wait()
+        return await embeds(inputs)
+
+    engine = Embedder(once_begun)
     await mill.start(engine, per_call=8, concurrency=2)
-    job = await mill.ended(await mill.job(40, embeddings=True), 20)
+    unfinished = await mill.job(40, embeddings=True)
+    await mill.until(lambda: has_leased(mill, unfinished, shards=6))
+    begun.set()
+    job = await mill.ended(unfinished, 20)
     assert job.succeeded == 40
     await has_its_own(mill, job)
     assert sorted(text for call in engine.calls for text in call) == sorted(

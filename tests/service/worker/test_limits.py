@@ -16,12 +16,15 @@ from tests.service.worker.mill import Mill
 
 async def test_two_workers_together_keep_to_the_calls_of_an_engine(calm_mill: Mill) -> None:
     mill, together = calm_mill, 0
-    most = 0
+    most, all_are_out = 0, asyncio.Event()
 
     async def slowly(text: str) -> Reply:
         nonlocal together, most
         together += 1
         most = max(most, together)
+        if together == 6:
+            all_are_out.set()
+        await all_are_out.wait()
         await asyncio.sleep(0.02)
         together -= 1
         return answer_to(text)
