@@ -114,7 +114,7 @@ def key(allowed: Reply) -> Check:
     if allowed.status in {401, 403}:
         step = (
             "Set BATCHMILL_API_KEY to a key that `batchmill keys create --tenant NAME` made on the "
-            "server."
+            "server, and BATCHMILL_URL to the server."
         )
         return Check("key", FAIL, str(_json(allowed).get("message", "is refused")), step)
     return Check("key", FAIL, f"/v1/limits answers {allowed.status}", "Look at the server's log.")

@@ -1,13 +1,13 @@
 """Where the server is and which key opens it: what was given, else the environment's variables,
-else this machine. A key is only sent to the address that it was set beside, but for Batchmill's
-own, which nobody else can use."""
+else this machine. A key is only sent to the address that it was set beside; one of Batchmill's own
+that stands beside none, to this machine alone."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,8 +16,9 @@ DEFAULT_URL: Final = "http://127.0.0.1:8470"
 OWN_KEY: Final = "bm_"
 """What every key that `batchmill keys create` makes begins with."""
 
+_OWN_VARIABLE: Final = "BATCHMILL_API_KEY"
 _FAMILIES: Final = (
-    (("BATCHMILL_URL",), "BATCHMILL_API_KEY"),
+    (("BATCHMILL_URL",), _OWN_VARIABLE),
     (("OPENAI_BASE_URL",), "OPENAI_API_KEY"),
     (("MISTRAL_SERVER_URL", "MISTRAL_BASE_URL"), "MISTRAL_API_KEY"),
 )
@@ -26,6 +27,7 @@ _FAMILIES: Final = (
 VARIABLES: Final = frozenset({"BATCHMILL_URL", "BATCHMILL_API_KEY"})
 """Those of Batchmill's own, which are a client's and no setting of a server."""
 
+_Origin = tuple[str, str, int]
 _URL = re.compile(r"https?://[^\s?#@]+", re.ASCII)
 
 
@@ -56,11 +58,14 @@ def address(
 ) -> Address:
     """The address to use. Raises `BadAddress`."""
     environ = os.environ if environ is None else environ
-    named, source, own_key = _named(url, environ)
-    if _URL.fullmatch(named) is None or not urlsplit(named).hostname:
+    named, source = _named(url, environ)
+    origin = _origin(named)
+    if _URL.fullmatch(named) is None or origin is None:
         raise BadAddress(f"{source} should be a URL such as {DEFAULT_URL}, and is {_shown(named)}")
-    found = key or environ.get(own_key, "") or _any_own_key(environ)
-    return Address(re.sub(r"(/v1)?/*$", "", named), found or None, source)
+    found = Address(re.sub(r"(/v1)?/*$", "", named), key or None, source)
+    if not key:
+        found = replace(found, key=_key_for(origin, environ, is_here=found.is_here))
+    return found
 
 
 def is_named(environ: Mapping[str, str] | None = None) -> bool:
@@ -68,20 +73,40 @@ def is_named(environ: Mapping[str, str] | None = None) -> bool:
     return _named(None, os.environ if environ is None else environ)[0] != DEFAULT_URL
 
 
-def _named(url: str | None, environ: Mapping[str, str]) -> tuple[str, str, str]:
-    """The URL, what named it, and the variable of its key."""
+def _named(url: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The URL, and what named it."""
     if url:
-        return url, "the URL", _FAMILIES[0][1]
-    for names, key in _FAMILIES:
+        return url, "the URL"
+    for names, _ in _FAMILIES:
         for name in names:
             if found := environ.get(name, "").strip():
-                return found, name, key
-    return DEFAULT_URL, "the default", _FAMILIES[0][1]
+                return found, name
+    return DEFAULT_URL, "the default"
 
 
-def _any_own_key(environ: Mapping[str, str]) -> str:
-    keys = (environ.get(key, "") for _, key in _FAMILIES)
-    return next((key for key in keys if key.startswith(OWN_KEY)), "")
+def _key_for(origin: _Origin, environ: Mapping[str, str], *, is_here: bool) -> str | None:
+    """The first key that stands beside that address, or is Batchmill's own and stands beside none
+    while the address is on this machine."""
+    for names, variable in _FAMILIES:
+        key = environ.get(variable, "")
+        beside = next(filter(None, (environ.get(name, "").strip() for name in names)), None)
+        is_own = variable == _OWN_VARIABLE or key.startswith(OWN_KEY)
+        may_go = is_own and is_here if beside is None else _origin(beside) == origin
+        if key and may_go:
+            return key
+    return None
+
+
+def _origin(url: str) -> _Origin | None:
+    """Whom a URL leads to; None where it leads nowhere."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
 def _shown(url: str) -> str:

@@ -99,5 +99,8 @@ def _joined(told: dict[str, Any]) -> str:
 
 def _next_step(status: int) -> str:
     if status == 401:
-        return " Set BATCHMILL_API_KEY to a key that `batchmill keys create` made on the server."
+        return (
+            " Set BATCHMILL_API_KEY to a key that `batchmill keys create` made on the server, and "
+            "BATCHMILL_URL to the server."
+        )
     return ""

@@ -87,7 +87,8 @@ what the commands show. Ids and times are masked.
 **Where the server is.** `--url`, else `BATCHMILL_URL` with the key `BATCHMILL_API_KEY`, else
 `OPENAI_BASE_URL` with `OPENAI_API_KEY`, else `MISTRAL_SERVER_URL` (or `MISTRAL_BASE_URL`) with
 `MISTRAL_API_KEY`, else `http://127.0.0.1:8470`; with or without `/v1`. A key is only sent to the
-address beside which it stands, but for one of Batchmill's own (`bm_...`), which goes to any.
+address beside which it stands, also where `--url` names that; one of Batchmill's own (`bm_...`, or
+`BATCHMILL_API_KEY`) that stands beside no URL only goes to this machine.
 
 **Which job.** Where a job is wanted its id will do, in either vendor's form; or the beginning of
 it, at least four digits, if no other job's begins so; or the file that it was last submitted from,

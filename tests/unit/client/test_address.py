@@ -33,9 +33,27 @@ def test_a_key_goes_only_to_the_address_beside_it() -> None:
     assert address(environ={"OPENAI_API_KEY": "sk-b"}).key is None
 
 
-def test_a_key_of_batchmills_own_goes_wherever_it_stands() -> None:
-    environ = {"BATCHMILL_URL": "http://a", "OPENAI_API_KEY": "bm_b"}
-    assert address(environ=environ).key == "bm_b"
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("http://127.0.0.1:18999", None),
+        ("http://a:2", None),
+        ("https://a:1", None),
+        ("http://A:1/v1", "bm_a"),
+    ],
+)
+def test_a_given_url_gets_only_the_key_beside_its_own_origin(url: str, key: str | None) -> None:
+    assert address(url, environ=OURS).key == key
+    assert address(url, "given", environ=OURS).key == "given"
+
+
+def test_a_key_of_batchmills_own_beside_no_url_stays_on_this_machine() -> None:
+    for lone in ({"BATCHMILL_API_KEY": "secret"}, {"OPENAI_API_KEY": "bm_b"}):
+        [key] = lone.values()
+        assert address(environ=lone).key == key
+        assert address("http://localhost:1", environ=lone).key == key
+        assert address("https://api.openai.com/v1", environ=lone).key is None
+        assert address(environ={"MISTRAL_SERVER_URL": "https://c", **lone}).key is None
 
 
 def test_the_key_is_not_shown() -> None:
