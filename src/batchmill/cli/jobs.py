@@ -12,8 +12,9 @@ from batchmill.cli import words
 from batchmill.cli.exits import Failure
 from batchmill.cli.output import AsJson, Column, Output, note
 from batchmill.cli.server import Url, connected
+from batchmill.cli.submitted import Submitted
 from batchmill.cli.watch import standing_of, watch_to_the_end
-from batchmill.cli.which import Which, find_job
+from batchmill.cli.which import Which, find_job, notes
 from batchmill.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -121,11 +122,13 @@ def retry(
     if only and custom_id:
         raise typer.BadParameter("give either --only or --custom-id, not both")
     with connected(url) as client:
+        parent = find_job(client, which)
         job = client.retry(
-            find_job(client, which),
+            parent,
             only=None if not only else [each.value for each in only],
             custom_ids=custom_id or None,
         )
+        notes().write(Submitted(job.id, parent.id, client.url, "", SystemClock().wall(), job=job.id))
         tell_of_new(client, job, Output(as_json=as_json), only_id=detach, watch=watch)
 
 

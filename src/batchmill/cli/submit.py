@@ -89,7 +89,7 @@ def submit(
     }
     with connected(url) as client:
         if _is_id(path):
-            job = client.submit(path, **asked)
+            job = _made(client, _mark(path, [path], client.url, asked, file=path), asked)
         else:
             job = _submit_file(client, path, asked, out, checked=check_first)
         tell_of_new(client, job, out, only_id=detach, watch=watch)
@@ -101,11 +101,16 @@ def _submit_file(
     with opened(path) as file:
         if checked:
             _require_good(file, asked, out)
-        mark = _mark(path, file, client.url, asked)
+        mark = _mark(*_state_of(path, file), client.url, asked)
         if mark.file is None:
             with shown_while_read(file) as content:
                 mark = replace(mark, file=client.upload(content, name=file.name).id)
             notes().write(mark)
+    return _made(client, mark, asked)
+
+
+def _made(client: Client, mark: Submitted, asked: dict[str, Any]) -> Job:
+    """The job over the file that the server has, noted."""
     job = client.submit(mark.file or "", idempotency_key=mark.key, **asked)
     notes().write(replace(mark, job=job.id))
     return job
@@ -132,17 +137,25 @@ def _require_good(file: LocalFile, asked: dict[str, Any], out: Output) -> None:
         asked["model"] = next(iter(found.models), None)
 
 
-def _mark(path: str, file: LocalFile, url: str, asked: dict[str, Any]) -> Submitted:
+def _state_of(path: str, file: LocalFile) -> tuple[str, list[Any]]:
+    """Where a file lies, and what of it differs once it has changed."""
+    if path == STDIN:
+        return STDIN, [STDIN, file.size_bytes, new_id()]
+    place = str(Path(path).absolute())
+    return place, [place, file.size_bytes, Path(place).stat().st_mtime_ns]
+
+
+def _mark(
+    place: str, state: list[Any], url: str, asked: dict[str, Any], file: str | None = None
+) -> Submitted:
     """The note of this submit: a cut-off one's, or a new one's."""
-    place, now = str(Path(path).absolute()) if path != STDIN else STDIN, SystemClock().wall()
-    state: list[Any] = [place, url, asked, file.size_bytes]
-    state += [Path(place).stat().st_mtime_ns] if path != STDIN else [new_id()]
-    wish = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    now = SystemClock().wall()
+    wish = hashlib.sha256(json.dumps([state, url, asked], sort_keys=True).encode()).hexdigest()
     cut_off = notes().unfinished(wish, now)
     if cut_off is not None:
         note("An earlier submit of this file was cut off; going on with it.")
         return cut_off
-    mark = Submitted(key=new_id(), path=place, url=url, wish=wish, at=now)
+    mark = Submitted(key=new_id(), path=place, url=url, wish=wish, at=now, file=file)
     notes().write(mark)
     return mark
 

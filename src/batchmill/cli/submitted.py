@@ -23,7 +23,9 @@ REPEATABLE_SECONDS: Final = 23 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """One submit. `wish` is a digest of the file's state and all that was asked for."""
+    """One submit or retry. `path` is where the lines came from: a file here, the id of one on the
+    server, or the job that is retried; `wish` is a digest of the file's state and all that was
+    asked for, empty for what is not sent again."""
 
     key: str
     path: str

@@ -92,7 +92,7 @@ address beside which it stands, also where `--url` names that; one of Batchmill'
 
 **Which job.** Where a job is wanted its id will do, in either vendor's form; or the beginning of
 it, at least four digits, if no other job's begins so; or the file that it was last submitted from,
-here and by you; or `@last`, the job last submitted here, else the newest.
+here and by you; or `@last`, the job last made here, else the newest.
 
 **What comes out.** Data on standard output, everything else on standard error. On a terminal
 tables; in a pipe, or with `--json`, one JSON object a line, as the server sends it. Colours only

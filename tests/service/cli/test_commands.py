@@ -110,6 +110,18 @@ def test_a_submit_that_was_cut_off_goes_on_with_the_same_job(
     assert command("submit", name, "-d").out != first
 
 
+def test_last_is_also_what_was_made_of_an_uploaded_file_or_by_a_retry(
+    command: Command, tmp_path: Path
+) -> None:
+    command("submit", mixed(tmp_path / "in.jsonl"), "-d", "--watch")
+    [first] = command("get", "@last", "--json").objects
+    second = command("submit", first["input_files"][0], "-d").out.strip()
+    assert command("get", "@last", "--json").objects[0]["id"] == second
+    third = command("retry", first["id"], "-d").out.strip()
+    assert command("get", "@last", "--json").objects[0]["id"] == third
+    assert len({first["id"], second, third}) == 3
+
+
 def test_notes_are_bounded_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "submitted.jsonl"
     note = {"key": "", "path": "p", "url": "u", "wish": "w", "at": 0.0, "file": None, "job": "j"}
