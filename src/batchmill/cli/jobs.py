@@ -128,7 +128,9 @@ def retry(
             only=None if not only else [each.value for each in only],
             custom_ids=custom_id or None,
         )
-        notes().write(Submitted(job.id, parent.id, client.url, "", SystemClock().wall(), job=job.id))
+        notes().write(
+            Submitted(job.id, parent.id, client.url, "", SystemClock().wall(), job=job.id)
+        )
         tell_of_new(client, job, Output(as_json=as_json), only_id=detach, watch=watch)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from batchmill.client.answers import said
 from batchmill.client.errors import JobFailed, Unreadable
 from batchmill.client.jobs import wait
 from batchmill.client.objects import Job, Result
@@ -117,8 +118,8 @@ def answer_to(row: Mapping[str, Any], result: Result, schema: Schema | None) -> 
     """What a result is for its row. Pure."""
     if result.failure is not None:
         return Answer(row, None, ": ".join(filter(None, result.failure)), None, result)
-    text = result.text
-    spoilt = _spoilt(text, result.body)
+    answered = said(result.body)
+    text, spoilt = answered.text, answered.spoilt
     if spoilt is not None or schema is None:
         return Answer(row, None if spoilt else text, spoilt, text, result)
     try:
@@ -136,18 +137,3 @@ def _read(text: str, schema: Schema) -> Any:
     if isinstance(schema, Mapping):
         return msgspec.json.decode(text)
     return schema.model_validate_json(text)
-
-
-def _spoilt(text: str | None, body: Any) -> str | None:
-    """Why an answer with status 200 is none."""
-    choices = body.get("choices") if isinstance(body, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    choice = choice if isinstance(choice, dict) else {}
-    message = choice.get("message")
-    if isinstance(message, dict) and message.get("refusal"):
-        return f"refusal: {message['refusal']}"
-    if choice.get("finish_reason") == "length":
-        return "truncated: the answer is as long as max_tokens allows"
-    if not text:
-        return "empty: the model said nothing"
-    return None

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field
 
+from batchmill.client.answers import said
 from batchmill.client.errors import Unreachable
 
 T = TypeVar("T", bound=Struct)
@@ -170,7 +171,7 @@ class Result(Struct, frozen=True):
     @property
     def text(self) -> str | None:
         """The answer's text where it is one of chat, completions or responses."""
-        return _text(self.body) if self.ok else None
+        return said(self.body).text if self.ok else None
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -227,20 +228,3 @@ def _read(raw: dict[str, Any], kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         message = f"The answer is not Batchmill's ({error}). Check the URL and the versions."
         raise Unreachable(message) from None
-
-
-def _text(body: Any) -> str | None:
-    if not isinstance(body, dict):
-        return None
-    if isinstance(body.get("output_text"), str):
-        return str(body["output_text"])
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        text = message.get("content") if isinstance(message, dict) else choices[0].get("text")
-        return text if isinstance(text, str) else None
-    for item in body.get("output") or ():
-        for piece in item.get("content") or () if isinstance(item, dict) else ():
-            if isinstance(piece, dict) and isinstance(piece.get("text"), str):
-                return str(piece["text"])
-    return None

@@ -69,6 +69,43 @@ def test_without_a_schema_the_value_is_the_text() -> None:
     assert answer_to({"a": 1}, result("glad"), None).value == "glad"
 
 
+def of_body(body: dict[str, Any]) -> objects.Result:
+    shown = {"custom_id": "0", "response": {"status_code": 200, "body": body}, "error": None}
+    return objects.result(json.dumps(shown).encode())
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+PIECES: Any = [THOUGHT, {"type": "text", "text": "gl"}, {"type": "text", "text": "ad"}]
+MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "glad"}]}
+REASONED = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
+DECLINED = {"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}
+FILTERED = {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+
+
+@pytest.mark.parametrize(
+    ("came", "text", "error"),
+    [
+        (result(PIECES), "glad", None),
+        (of_body({"output": [REASONED, MESSAGE], "status": "completed"}), "glad", None),
+        (of_body({"choices": [{"text": "glad", "finish_reason": "stop"}]}), "glad", None),
+        (result("gl", "model_length"), "gl", "truncated"),
+        (result("gl", "content_filter"), "gl", "refusal"),
+        (result(" \n"), " \n", "empty"),
+        (of_body({"output": [MESSAGE], "status": "incomplete"}), "glad", "truncated"),
+        (of_body({"output": [MESSAGE], **FILTERED}), "glad", "refusal"),
+        (of_body({"output": [DECLINED], "status": "completed"}), "", "refusal: No."),
+    ],
+)
+def test_answers_of_every_form_are_read_and_judged(
+    came: objects.Result, text: str, error: str | None
+) -> None:
+    answer = answer_to({}, came, None)
+    assert (answer.text, came.text) == (text, text)
+    assert answer.value == (None if error else text)
+    assert (answer.error or "").startswith(error or "")
+    assert answer.ok is (error is None)
+
+
 def test_a_failed_line_has_its_reason() -> None:
     shown = {"custom_id": "0", "response": None, "error": {"code": "timeout", "message": "late"}}
     answer = answer_to({}, objects.result(json.dumps(shown).encode()), None)
