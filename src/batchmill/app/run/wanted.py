@@ -13,6 +13,7 @@ import msgspec
 
 from batchmill.app.run.tablewanted import TableWanted
 from batchmill.config import Settings
+from batchmill.core.submit import ENDPOINTS
 from batchmill.errors import UserError
 from batchmill.model import OnInvalid
 
@@ -43,6 +44,14 @@ class Wanted:
     accept_changes: bool = False
     table: TableWanted | None = None
     """What to ask of each row, where the input is a table."""
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for an endpoint that no engine would ever answer at."""
+        if self.table is None and self.endpoint not in (None, *ENDPOINTS):
+            known = ", ".join(ENDPOINTS)
+            raise UserError(
+                f"--endpoint {short(self.endpoint or '')!r} is none; there are {known}."
+            )
 
     def settings_in(self, state: Path) -> Settings:
         """The settings with everything that is kept in this one directory, and without what only
