@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from batchmill.app.run.sources import Origin
 from batchmill.app.run.wanted import Wanted
 from batchmill.config import load
 from batchmill.errors import UserError
@@ -13,3 +17,15 @@ def test_an_endpoint_that_is_none_is_refused_at_once() -> None:
     Wanted("in", "out", load({}), endpoint="/v1/embeddings")
     with pytest.raises(UserError, match=r"'/v1/nope' is none; there are /v1/chat/completions"):
         Wanted("in", "out", load({}), endpoint="/v1/nope")
+
+
+def test_a_url_with_another_query_is_another_input_and_its_secret_is_not_kept() -> None:
+    url = "http://user:pw@host/in.jsonl?version=1&token=secret"
+    kept = msgspec.json.encode(Origin.of(url, "content", 0, 0))
+    assert b"secret" not in kept
+    assert b"pw" not in kept
+    origin = msgspec.json.decode(kept, type=Origin)
+    origin.refuse_change(url, Path("state"))
+    with pytest.raises(UserError, match="another query or password") as refused:
+        origin.refuse_change(url.replace("version=1", "version=2"), Path("state"))
+    assert "secret" not in str(refused.value)

@@ -40,7 +40,7 @@ async def take_in(place: str, ledger: Ledger, blobs: Blobs) -> tuple[File, Origi
     matter. Raises `UserError` where it cannot be read."""
     size_bytes, modified_ns = await asyncio.to_thread(measure, place)
     file, sha256 = await write_lines(pieces(place), shown_input(place), ledger, blobs)
-    return file, Origin(shown_input(place), sha256, size_bytes, modified_ns)
+    return file, Origin.of(place, sha256, size_bytes, modified_ns)
 
 
 async def write_lines(

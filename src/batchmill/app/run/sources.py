@@ -31,18 +31,27 @@ def shown_input(place: str) -> str:
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Which input a run has taken in. Size and time are 0 where there is no file."""
+    """Which input a run has taken in. Size and time are 0 where there is no file; of a URL, whose
+    query may hold a secret, a digest of the whole says whether it is the same."""
 
     place: str
     sha256: str
     size_bytes: int = 0
     modified_ns: int = 0
+    url_sha256: str = ""
+
+    @classmethod
+    def of(cls, place: str, sha256: str, size_bytes: int, modified_ns: int) -> Origin:
+        """What was read from that place."""
+        return cls(shown_input(place), sha256, size_bytes, modified_ns, _url_digest(place))
 
     def refuse_change(self, place: str, state: Path) -> None:
         """Raise `UserError` where the input is not what was taken in. What a URL gave is not
         fetched again; standard input is read to its end."""
         if self.place != shown_input(place):
             what = f"This run was begun with -i {self.place}, and this is -i {shown_input(place)}."
+        elif self.url_sha256 != _url_digest(place):
+            what = f"This run was begun with another query or password in {self.place}."
         elif is_url(place) or self._is_same(place):
             return
         else:
@@ -61,6 +70,10 @@ class Origin(msgspec.Struct, frozen=True):
         for piece in pieces(place):
             digest.update(piece)
         return digest.hexdigest() == self.sha256
+
+
+def _url_digest(place: str) -> str:
+    return hashlib.sha256(place.encode()).hexdigest() if is_url(place) else ""
 
 
 def measure(place: str) -> tuple[int, int]:

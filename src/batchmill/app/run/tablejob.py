@@ -61,7 +61,7 @@ class TableJob:
         file, _ = await write_lines(self._pieces(None), shown_input(self.place), ledger, blobs)
         if not file.lines:
             raise UserError(f"{shown_input(self.place)} has no rows.")
-        return file, Origin(shown_input(self.place), sha256, size_bytes, modified_ns)
+        return file, Origin.of(self.place, sha256, size_bytes, modified_ns)
 
     async def again(self, jobs: Sequence[Job], ledger: Ledger, blobs: Blobs) -> File | None:
         """The lines of the rows that are to be asked again after these jobs, if any."""
