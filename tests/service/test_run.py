@@ -68,6 +68,29 @@ def test_an_interrupt_says_how_to_go_on(sim: Sim, tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_second_interrupt_leaves_at_once_while_standard_input_stays_open(
+    sim: Sim, tmp_path: Path
+) -> None:
+    command = ["-m", "batchmill", "run", "-i", "-", "-o", "-", "--engine", sim.url]
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        with process.stdin, process.stderr as said:
+            assert b"cannot go on later" in said.readline()
+            assert b"taking the input in" in said.readline()
+            process.send_signal(signal.SIGINT)
+            assert b"stopping" in said.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+            assert b"left at once; the same command goes on" in said.read()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_flag_of_the_engine_is_refused_with_where_it_belongs(sim: Sim, tmp_path: Path) -> None:
     flags = ["--tensor-parallel-size", "2", "--engine", sim.url]
     done = run("-i", "in.jsonl", "-o", "out.jsonl", *flags, folder=tmp_path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from batchmill.app.run.sources import Origin
+from batchmill.app.run.targets import target_of
 from batchmill.app.run.wanted import Wanted
 from batchmill.config import load
 from batchmill.errors import UserError
@@ -29,3 +32,23 @@ def test_a_url_with_another_query_is_another_input_and_its_secret_is_not_kept() 
     with pytest.raises(UserError, match="another query or password") as refused:
         origin.refuse_change(url.replace("version=1", "version=2"), Path("state"))
     assert "secret" not in str(refused.value)
+
+
+async def test_a_named_pipe_without_a_reader_is_waited_for_and_stops_nothing_else(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    given_up = asyncio.create_task(target_of(str(pipe)))
+    opening = asyncio.create_task(target_of(str(pipe)))
+    await asyncio.sleep(0)
+    assert given_up.cancel()
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        target = await asyncio.wait_for(opening, 30)
+        target.write(b"result")
+        target.finish()
+        assert os.read(reader, 100) == b"result"
+        assert given_up.cancelled()
+    finally:
+        os.close(reader)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -34,6 +35,8 @@ DONE: Final = 0
 FAILED: Final = 1
 FAILED_LINES: Final = 3
 INTERRUPTED: Final = 130
+LEAVE_SECONDS: Final = 0.5
+"""What a second signal leaves for closing what is open; a read or write that blocks never ends."""
 
 
 def begin(
@@ -70,13 +73,17 @@ def carried_out(wanted: Wanted, *, quiet: bool) -> int:
         return INTERRUPTED
     code = exit_code(ended)
     if not quiet or code not in (DONE, FAILED_LINES):
-        for line in closing_lines(ended, shlex.join(["batchmill", *sys.argv[1:]])):
+        for line in closing_lines(ended, _command()):
             note(line)
     return code
 
 
+def _command() -> str:
+    return shlex.join(["batchmill", *sys.argv[1:]])
+
+
 async def _watched(wanted: Wanted, *, quiet: bool) -> Ended:
-    """Run it; the first signal stops it gently, the second at once."""
+    """Run it; the first signal stops it gently, the second at once, whatever a thread waits for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -84,7 +91,9 @@ async def _watched(wanted: Wanted, *, quiet: bool) -> Ended:
 
     def on_signal() -> None:
         if stop.is_set():
+            note(f"left at once; the same command goes on with what was kept: {_command()}")
             task.cancel()
+            loop.call_later(LEAVE_SECONDS, os._exit, INTERRUPTED)
         else:
             stop.set()
             note("stopping; what is in flight may land (Ctrl-C again: at once)")

@@ -91,7 +91,7 @@ async def hand_out_table(
     spool: Path,
 ) -> HandedOut:
     """Write the table with its answers."""
-    target = FileTarget(spool) if is_url(place) else target_of(place)
+    target = FileTarget(spool) if is_url(place) else await target_of(place)
     tally = await table.hand_out(jobs, target, *stores)
     if is_url(place):
         await asyncio.to_thread(put, place, spool)
@@ -121,7 +121,7 @@ async def _joined(batches: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
 
 async def _deliver(place: str, chunks: AsyncIterator[bytes], spool: Path) -> None:
     """Write the chunks to their place, in a thread: a pipe's reader may take its time."""
-    target = FileTarget(spool) if is_url(place) else target_of(place)
+    target = FileTarget(spool) if is_url(place) else await target_of(place)
     await write_all(target, chunks)
     if is_url(place):
         await asyncio.to_thread(put, place, spool)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import stat
 import sys
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from batchmill.app.run.wanted import STANDARD
 from batchmill.errors import UserError
 
+LOOK_SECONDS: Final = 0.1
 _PARTIAL = ".batchmill-partial"
 PACKED: Final = (".gz", ".zst", ".bz2", ".xz", ".zip")
 """Endings of names that say the content is packed."""
@@ -94,14 +97,17 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
-def target_of(place: str) -> Target:
-    """A target for the place; a URL is put by `transfers.py`, from a file."""
+async def target_of(place: str) -> Target:
+    """A target for the place, for a named pipe once somebody reads it; a URL is put by `puts.py`,
+    from a file."""
     path = file_of(place)
     if path is not None:
         return FileTarget(path)
     if place == STANDARD:
         return StreamTarget(sys.stdout.buffer, place)
-    return StreamTarget(_opened(Path(place), "wb"), place)
+    while (stream := _read_by_somebody(Path(place))) is None:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(LOOK_SECONDS)
+    return StreamTarget(stream, place)
 
 
 class FileTarget:
@@ -147,11 +153,13 @@ class StreamTarget:
     def finish(self) -> None:
         try:
             self._stream.flush()
+            if self._stream is not sys.stdout.buffer:
+                self._stream.close()
         except OSError as error:
             raise _unwritten(shown(self._name), error) from error
 
     def abort(self) -> None:
-        return
+        """Nothing can be taken back; closing could wait for a reader that never reads on."""
 
 
 def _opened(path: Path, mode: str) -> BinaryIO:
@@ -159,6 +167,18 @@ def _opened(path: Path, mode: str) -> BinaryIO:
         return path.open(mode)  # type: ignore[return-value]  # the mode is binary
     except OSError as error:
         raise _unwritten(str(path), error) from error
+
+
+def _read_by_somebody(path: Path) -> BinaryIO | None:
+    """A pipe or device to write to, None for a pipe that nobody reads yet, where opening blocks."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO and path.is_fifo():
+            return None
+        raise _unwritten(str(path), error) from error
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "wb")
 
 
 def _written(file: BinaryIO, data: bytes, name: str) -> None:
