@@ -24,7 +24,7 @@ from batchmill.cli.server import Url, connected
 from batchmill.cli.submitted import Submitted
 from batchmill.cli.uploads import shown_while_read
 from batchmill.cli.validate import report, summary
-from batchmill.cli.which import notes
+from batchmill.cli.which import LOOKED_AT, notes
 from batchmill.clock import SystemClock, new_id
 
 if TYPE_CHECKING:
@@ -102,11 +102,31 @@ def _submit_file(
         if checked:
             _require_good(file, asked, out)
         mark = _mark(*_state_of(path, file), client.url, asked)
-        if mark.file is None:
-            with shown_while_read(file) as content:
-                mark = replace(mark, file=client.upload(content, name=file.name).id)
-            notes().write(mark)
+        if mark.file is not None:
+            job = _gone_on(client, mark, asked)
+            if job is not None:
+                return job
+            mark = replace(mark, key=new_id(), at=SystemClock().wall(), file=None)
+        with shown_while_read(file) as content:
+            mark = replace(mark, file=client.upload(content, name=file.name).id)
+        notes().write(mark)
     return _made(client, mark, asked)
+
+
+def _gone_on(client: Client, mark: Submitted, asked: dict[str, Any]) -> Job | None:
+    """The job over what a cut-off submit had uploaded, also one that it had made; None where the
+    upload was deleted and no job was made of it."""
+    from batchmill.client import Gone, NotFound  # noqa: PLC0415 - help is there at once
+
+    try:
+        return _made(client, mark, asked)
+    except (Gone, NotFound):
+        for job in client.jobs(limit=LOOKED_AT):
+            if mark.file in job.input_files:
+                notes().write(replace(mark, job=job.id))
+                return job
+    note("What it had uploaded was deleted; sending the file once more.")
+    return None
 
 
 def _made(client: Client, mark: Submitted, asked: dict[str, Any]) -> Job:

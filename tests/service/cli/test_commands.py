@@ -110,6 +110,24 @@ def test_a_submit_that_was_cut_off_goes_on_with_the_same_job(
     assert command("submit", name, "-d").out != first
 
 
+def test_a_cut_off_submit_whose_upload_was_deleted_sends_the_file_once_more(
+    command: Command, tmp_path: Path
+) -> None:
+    name = some(tmp_path / "in.jsonl")
+    [first] = command("submit", name, "--watch").objects
+    notes = tmp_path / "state" / "batchmill" / "submitted.jsonl"
+    cut_off = "".join(notes.read_text().splitlines(keepends=True)[:2])
+    notes.write_text(cut_off)
+    assert command("files", "rm", first["input_files"][0]).code == 0
+    assert command("submit", name, "-d").out.strip() == first["id"]
+    notes.write_text(cut_off)
+    assert command("rm", first["id"]).code == 0
+    again = command("submit", name, "--watch")
+    assert again.code == 0
+    assert "deleted; sending the file once more" in again.err
+    assert again.objects[0]["id"] != first["id"]
+
+
 def test_last_is_also_what_was_made_of_an_uploaded_file_or_by_a_retry(
     command: Command, tmp_path: Path
 ) -> None:
