@@ -60,7 +60,10 @@ def test_the_key_is_not_shown() -> None:
     assert "bm_a" not in repr(address(environ=OURS))
 
 
-@pytest.mark.parametrize("url", ["a:1", "ftp://a", "http://", "http://user:secret@a"])
+@pytest.mark.parametrize(
+    "url",
+    ["a:1", ":abc", "ftp://a", "http://", "http://[::1", "http://a:abc", "http://user:secret@a"],
+)
 def test_what_cannot_be_an_address_is_named_without_its_password(url: str) -> None:
     with pytest.raises(BadAddress, match="BATCHMILL_URL should be a URL") as refused:
         address(environ={"BATCHMILL_URL": url})
