@@ -58,11 +58,22 @@ def _readable(path: str) -> Iterator[tuple[str, Any]]:
         except OSError as error:
             raise Failure(f"{path} cannot be read: {error.strerror}.") from error
         with content:
-            yield Path(path).name, content
+            if content.seekable():
+                yield Path(path).name, content
+            else:
+                with _kept(content) as spooled:
+                    yield Path(path).name, spooled
         return
-    with tempfile.TemporaryFile() as spooled:
-        shutil.copyfileobj(sys.stdin.buffer, spooled)
+    with _kept(sys.stdin.buffer) as spooled:
         yield "stdin.jsonl", spooled
+
+
+@contextmanager
+def _kept(content: BinaryIO) -> Iterator[Any]:
+    """What can only be read once, as a file."""
+    with tempfile.TemporaryFile() as spooled:
+        shutil.copyfileobj(content, spooled)
+        yield spooled
 
 
 def check(

@@ -41,7 +41,7 @@ class Estimate:
     """What a file would take, and how that is known."""
 
     counted: Counted
-    input_tokens: int
+    input_tokens: int | None
     input_known: str
     output_tokens: int | None
     output_known: str
@@ -86,13 +86,7 @@ def weighed(
 ) -> Estimate:
     """The estimate. Pure."""
     jobs = words.plural(measured.jobs, "earlier job")
-    if counted.tokens is not None:
-        tokens, known = counted.tokens, "counted, without the chat template"
-    elif measured.input_tokens is not None:
-        tokens, known = round(measured.input_tokens * counted.lines), f"as in {jobs}"
-    else:
-        tokens = round(counted.prompt_bytes / BYTES_A_TOKEN)
-        known = f"estimated: {BYTES_A_TOKEN:g} bytes a token"
+    tokens, known = _input(counted, measured, jobs)
     output, output_known = None, "no earlier job of this model tells"
     if measured.output_tokens is not None:
         output, output_known = round(measured.output_tokens * counted.lines), f"as in {jobs}"
@@ -105,6 +99,17 @@ def weighed(
     return Estimate(
         counted, tokens, known, output, output_known, seconds, time_known, price, price_known
     )
+
+
+def _input(counted: Counted, measured: Measured, jobs: str) -> tuple[int | None, str]:
+    if counted.tokens is not None and not counted.textless:
+        return counted.tokens, "counted, without the chat template"
+    if measured.input_tokens is not None:
+        return round(measured.input_tokens * counted.lines), f"as in {jobs}"
+    if counted.textless:
+        return None, f"{words.plural(counted.textless, 'line')} without text, such as images"
+    tokens = round(counted.prompt_bytes / BYTES_A_TOKEN)
+    return tokens, f"estimated: {BYTES_A_TOKEN:g} bytes a token"
 
 
 def measured_by(jobs: Sequence[Job]) -> Measured:
@@ -125,13 +130,15 @@ def measured_by(jobs: Sequence[Job]) -> Measured:
 
 
 def _price(
-    tokens: int, output: int | None, input_price: float | None, output_price: float | None
+    tokens: int | None, output: int | None, input_price: float | None, output_price: float | None
 ) -> tuple[float | None, str]:
     if input_price is None and output_price is None:
         return None, "no prices given (--input-price, --output-price)"
+    if input_price and tokens is None:
+        return None, "the input tokens are unknown"
     if output_price and output is None:
         return None, "the output tokens are unknown"
-    whole = tokens * (input_price or 0.0) + (output or 0) * (output_price or 0.0)
+    whole = (tokens or 0) * (input_price or 0.0) + (output or 0) * (output_price or 0.0)
     return whole / MILLION, "by the prices given"
 
 

@@ -20,9 +20,11 @@ _DEEPEST: Final = 12
 
 @dataclass(slots=True)
 class Counted:
-    """What a file sends. `most_output` is None where a line does not say how much may come."""
+    """What a file sends. `most_output` is None where a line does not say how much may come;
+    `textless` lines send only what cannot be counted, such as images."""
 
     lines: int = 0
+    textless: int = 0
     prompt_bytes: int = 0
     tokens: int | None = None
     most_output: int | None = 0
@@ -79,10 +81,12 @@ def _count_line(raw: bytes, counted: Counted, tokenizer: Tokenizer | None) -> No
     model = body.get("model")
     if isinstance(model, str) and len(counted.models) < MAX_MODELS:
         counted.models.add(model)
+    before = counted.prompt_bytes
     for text in texts_in(body):
         counted.prompt_bytes += len(text.encode(errors="replace"))
         if tokenizer is not None and counted.tokens is not None:
             counted.tokens += tokenizer(text)
+    counted.textless += counted.prompt_bytes == before
     limits = [body[name] for name in _LIMITS if isinstance(body.get(name), int)]
     if not limits:
         counted.most_output = None

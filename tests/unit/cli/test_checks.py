@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchmill.cli.checks import check, opened
+from batchmill.cli.estimate import Measured, weighed
+from batchmill.cli.tokens import count
 from batchmill.core.checking import Checking, explained
 from batchmill.core.decode import LineForm, decode
 from batchmill.core.lines import LineRules
@@ -123,3 +126,26 @@ def test_a_file_says_of_itself_what_its_lines_are(tmp_path: Path) -> None:
         found = check(local, None)
         assert (local.is_openai, local.endpoint) == (True, "/v1/embeddings")
     assert (found.lines, found.bad) == (1, 0)
+
+
+def test_a_pipe_is_checked_like_a_file() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, line() + b"\n")
+    os.close(writing)
+    try:
+        with opened(f"/dev/fd/{reading}") as file:
+            assert check(file, None).lines == 1
+            assert check(file, None).lines == 1
+    finally:
+        os.close(reading)
+
+
+def test_tokens_of_lines_without_text_are_unknown_and_never_none(tmp_path: Path) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [image]}]}
+    (tmp_path / "in.jsonl").write_bytes(line(body=body) + b"\n")
+    with opened(str(tmp_path / "in.jsonl")) as file:
+        made = weighed(count(file), Measured(), (1.0, None))
+    assert made.input_tokens is None
+    assert made.input_known == "1 line without text, such as images"
+    assert (made.price, made.price_known) == (None, "the input tokens are unknown")
