@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batchmill.app.run.sources import Origin
-from batchmill.app.run.targets import target_of
+from batchmill.app.run.sources import Origin, check_readable
+from batchmill.app.run.targets import check_writable, target_of
 from batchmill.app.run.wanted import Wanted
 from batchmill.config import load
 from batchmill.errors import UserError
@@ -52,3 +52,11 @@ async def test_a_named_pipe_without_a_reader_is_waited_for_and_stops_nothing_els
         assert given_up.cancelled()
     finally:
         os.close(reader)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:secret/in"])
+def test_a_url_that_is_none_is_refused_before_anything_is_done(url: str) -> None:
+    for check in (check_readable, check_writable):
+        with pytest.raises(UserError, match="cannot be used") as refused:
+            check(url)
+        assert "secret" not in str(refused.value)

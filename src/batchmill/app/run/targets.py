@@ -39,10 +39,16 @@ def is_url(place: str) -> bool:
 
 
 def shown(place: str) -> str:
-    """A place without what only its owner may see: a URL's query and password."""
+    """A place without what only its owner may see: a URL's query and password. Raises `UserError`
+    for a URL that is none."""
     if not is_url(place):
         return "standard output" if place == STANDARD else place
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+        _ = parts.port
+    except ValueError as error:
+        message = "A URL for input or output cannot be used: its host or port cannot be one."
+        raise UserError(message) from error
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
