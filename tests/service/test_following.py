@@ -63,6 +63,12 @@ def check(serve: Serve, job: str, lines: int = LINES) -> None:
     assert ids == [f"line-{n}" for n in range(lines)]
 
 
+def up(serve: Serve) -> list[str]:
+    """The engines that are there and answer."""
+    engines = serve.http.call("GET", "/v1/engines").json()["data"]
+    return [engine["name"] for engine in engines if engine["state"] == "up"]
+
+
 def says(serve: Serve, event: str) -> bool:
     return event in serve.log.read_text()
 
@@ -104,6 +110,8 @@ def test_a_key_is_changed_in_the_file_without_a_restart(
 ) -> None:
     two = sims[1]
     file.write_text(table("two", two))
+    os.kill(serve.pid, signal.SIGHUP)
+    eventually(lambda: up(serve) == ["two"], 20, "the second engine alone")
     two.control(key="another")
     job = run(serve)
 
