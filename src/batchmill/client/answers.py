@@ -1,4 +1,4 @@
-"""What an engine's answer says, and why one that came whole is none."""
+"""What an engine's answer says, and why one that came whole is none; read so by tables too."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from batchmill.client.answers import said
 from batchmill.errors import UserError
 from batchmill.tables.requests import CHAT
 
@@ -72,15 +73,11 @@ class _Line(Struct, gc=False):
     error: _Error | None = None
 
 
-class _Message(Struct, gc=False):
-    content: Any = None
-    refusal: str | None = None
-
-
 class _Choice(Struct, gc=False):
-    message: _Message | None = None
+    """Its form alone: what it says is read by `said`."""
+
+    message: dict[str, Any] | None = None
     text: str | None = None
-    finish_reason: str | None = None
 
 
 class _Datum(Struct, gc=False):
@@ -90,9 +87,7 @@ class _Datum(Struct, gc=False):
 class _Body(Struct, gc=False):
     choices: list[_Choice] = []
     data: list[_Datum] = []
-    output: Any = None
     results: Raw = Raw(b"")
-    status: Any = None
     usage: Any = None
 
 
@@ -108,6 +103,7 @@ _ANY = msgspec.json.Decoder()
 _ENDINGS: Final[Mapping[str, Standing]] = {
     "length": Standing.TRUNCATED,
     "model_length": Standing.TRUNCATED,
+    "max_output_tokens": Standing.TRUNCATED,
     "incomplete": Standing.TRUNCATED,
     "content_filter": Standing.REFUSAL,
 }
@@ -194,44 +190,10 @@ def _whole(value: object) -> int | None:
 
 def _words(body: _Body, raw: bytes, endpoint: str) -> tuple[str | None, str | None, str | None]:
     """The text of an answer, why it ended, and what the model said where it declined."""
-    if endpoint == "/v1/responses":
-        return _of_response(body)
-    if body.choices:
-        choice = body.choices[0]
-        message = choice.message
-        if message is None:
-            return choice.text, choice.finish_reason, None
-        return _text(message.content), choice.finish_reason, message.refusal or None
-    if endpoint == CHAT:
-        return None, None, None
+    if body.choices or endpoint in {CHAT, "/v1/responses"}:
+        words = said(_ANY.decode(raw))
+        return words.text, words.ending, words.refusal or None
     return bytes(body.results).decode() or raw.decode(), None, None
-
-
-def _of_response(body: _Body) -> tuple[str | None, str | None, str | None]:
-    items = body.output if isinstance(body.output, list) else []
-    parts = [
-        part
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get("content"), list)
-        for part in item["content"]
-        if isinstance(part, dict)
-    ]
-    refusal = next((p["refusal"] for p in parts if isinstance(p.get("refusal"), str)), None)
-    status = body.status if isinstance(body.status, str) else None
-    return _text(parts), status, refusal
-
-
-def _text(content: object) -> str | None:
-    """A message's text: as it is, or its pieces of text joined."""
-    if isinstance(content, str) or content is None:
-        return content
-    if not isinstance(content, list):
-        return msgspec.json.encode(content).decode()
-    return "".join(
-        part["text"]
-        for part in content
-        if isinstance(part, dict) and isinstance(part.get("text"), str)
-    )
 
 
 def check_by(schema: Mapping[str, Any]) -> Check:
