@@ -84,12 +84,14 @@ async def conduct(wanted: Wanted, watch: Watch, stop: asyncio.Event) -> Ended:
         table = _table_of(wanted, state)
         if wanted.restart:
             _check(wanted, places)
+            if table is not None:
+                table.check_in_place()
             state.clear()
         settings = wanted.settings_in(state.path)
+        blobs = open_blobs(settings)
         ledger = await open_ledger(settings)
         try:
-            stores = ledger, open_blobs(settings)
-            run = Run(wanted, table, places, state, settings, *stores, watch, stop)
+            run = Run(wanted, table, places, state, settings, ledger, blobs, watch, stop)
             ended = await run.to_its_end()
         except UserError:
             if not await run.has_begun():

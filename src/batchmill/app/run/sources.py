@@ -104,6 +104,13 @@ def check_readable(place: str) -> None:
         raise UserError(f"{place} cannot be read: permission denied.")
 
 
+def plain_file(place: str) -> Path | None:
+    """The file that the input is, where its bytes are the content."""
+    path = None if place == STANDARD or is_url(place) else Path(place)
+    is_plain = path is not None and path.is_file() and not place.lower().endswith(PACKED)
+    return path if is_plain else None
+
+
 def pieces(place: str) -> Iterator[bytes]:
     """The bytes of the input, unpacked where its name ends in `.gz`. Raises `UserError` where it
     cannot be read."""

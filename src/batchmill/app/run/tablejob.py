@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from batchmill.app.run.intake import write_lines
 from batchmill.app.run.results import lines
-from batchmill.app.run.sources import Origin, measure, pieces, shown_input
+from batchmill.app.run.sources import Origin, measure, pieces, plain_file, shown_input
 from batchmill.app.run.tablewanted import TableWanted
 from batchmill.app.run.targets import Target
 from batchmill.errors import UserError
@@ -52,12 +52,18 @@ class TableJob:
         check = None if wanted.schema is None else check_by(wanted.schema)
         return cls(wanted, asking, place, copy, Reader(asking.endpoint, check))
 
+    def check_in_place(self) -> None:
+        """Look at the table where it lies, if it is a file that need not be unpacked, before
+        anything is thrown away for it. Raises `UserError` as `take_in` does."""
+        if (path := plain_file(self.place)) is not None:
+            self._check_columns(path)
+
     async def take_in(self, ledger: Ledger, blobs: Blobs) -> tuple[File, Origin]:
         """Copy the table and write the lines of its rows. Raises `UserError` where it cannot be
         read, or the prompt names a column that it does not have."""
         size_bytes, modified_ns = await asyncio.to_thread(measure, self.place)
         sha256 = await asyncio.to_thread(_copy, self.place, self.copy)
-        await asyncio.to_thread(self._check_columns)
+        await asyncio.to_thread(self._check_columns, self.copy)
         file, _ = await write_lines(self._pieces(None), shown_input(self.place), ledger, blobs)
         if not file.lines:
             raise UserError(f"{shown_input(self.place)} has no rows.")
@@ -140,10 +146,13 @@ class TableJob:
         return bad
 
     def _table(self) -> Table:
-        return open_table(self.copy, self.wanted.input_format, shown_input(self.place))
+        return self._table_at(self.copy)
 
-    def _check_columns(self) -> None:
-        columns = self._table().columns()
+    def _table_at(self, path: Path) -> Table:
+        return open_table(path, self.wanted.input_format, shown_input(self.place))
+
+    def _check_columns(self, path: Path) -> None:
+        columns = self._table_at(path).columns()
         for option, its in (("--prompt", self.asking.prompt), ("--system", self.asking.system)):
             if its is not None and (wrong := its.complaint(columns)) is not None:
                 raise UserError(f"{option} {wrong}")
