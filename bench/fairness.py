@@ -34,8 +34,8 @@ def measure(place: Place) -> Section:
         place.home / "small.jsonl", SMALL_SECONDS * _IN_FLIGHT * 1000 // DELAY_MS, _LINE_BYTES
     )
     large = write_input(place.home / "large.jsonl", large_lines, _LINE_BYTES)
-    with slow_engine(place.home, DELAY_MS) as origin:
-        engines = _ENGINE.format(url=origin, in_flight=_IN_FLIGHT)
+    with slow_engine(place.home, DELAY_MS) as engine:
+        engines = _ENGINE.format(url=engine.origin, in_flight=_IN_FLIGHT)
         with batchmill_with_engines(engines, place.home, "fairness") as server:
             big, other = server.of_tenant("big"), server.of_tenant("other")
             its_file, other_file = big.upload(small), other.upload(small)
