@@ -15,7 +15,7 @@ from bench.server import batchmill
 from bench.table import Place, Row, Section, at_least, at_most
 
 DELAY_MS: Final = 50
-SETTINGS: Final = (16, 64, 256)
+SETTINGS: Final = (16, 64, 256, 1024)
 """Calls in flight at most."""
 JOB_SECONDS: Final = 120.0
 _READING: Final = (
