@@ -15,7 +15,7 @@ from bench.processes import Failure, free_port, listens, running, wait_until
 from bench.table import Place, Row, Section, at_most, megabytes
 
 GROWTH = 1.2
-"""From a tenth of the rows to all of them. What is held is bounded, and fewer rows do not fill it."""
+"""From a tenth of the rows to all of them: what is held is bounded, and few rows do not fill it."""
 _TENTH = 10
 _FAILING = 0.001
 _READING = (

@@ -34,7 +34,7 @@ def library() -> ModuleType:
     Unless told otherwise it takes its memory from the system's allocator: what Arrow's own once had
     it keeps, which was seen to be 40 MB for a large table.
     """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # noqa: TID251 - Arrow reads it
     try:
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
