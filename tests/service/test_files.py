@@ -115,6 +115,14 @@ async def test_a_filename_is_text_and_never_a_path(rig: Rig, sent: str, kept: st
     assert len(rig.stored_files()) == 1
 
 
+async def test_a_media_type_with_control_characters_is_none(rig: Rig) -> None:
+    """PostgreSQL keeps no NUL, and would refuse a file whose bytes have come."""
+    odd = part("file", GOOD, filename="a.bin", extra="content-type: a/\x00b\r\n")
+    body = form(part("purpose", "ocr"), odd)
+    reply = await rig.call("POST", "/v1/files", content=body, headers=HEADERS)
+    assert (reply.status_code, reply.json()["mimetype"]) == (200, None)
+
+
 async def test_a_filename_cannot_add_headers_to_a_download(rig: Rig) -> None:
     name = 'a"; x=é😀.jsonl'
     file = await rig.upload(GOOD, "plain.jsonl")
@@ -205,6 +213,7 @@ async def test_lists_are_filtered(rig: Rig) -> None:
     assert await found("sample_type=batch_request&sample_type=batch_result") != []
     assert await found("sample_type=batch_error") == []
     assert await found("mimetypes=application/jsonl&include_total=false") == [wanted["id"]]
+    assert await found("&".join(["sample_type=batch_result"] * 1100)) == []
 
 
 async def test_a_deleted_file_is_gone_at_once(rig: Rig) -> None:

@@ -111,7 +111,7 @@ async def list_files(
     query = FileQuery(
         purposes=purposes,
         sources=sources,
-        sample_types=tuple(sample_type or ()),
+        sample_types=frozenset(sample_type or ()),
         mimetypes=tuple(mimetypes or ()),
         search=search or None,
         after=None if cursor is None else FileId(cursor),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from batchmill.errors import StateConflict
@@ -156,6 +158,18 @@ async def test_metadata_filters_must_all_match_exactly(world: World) -> None:
     assert await found(a="1", b="2") == {both.id}
     assert await found(**{"weird ' \" $.x %": "_"}) == {one.id}
     assert await found(a="%") == await found(c="1") == await found(a="1", b="1") == set()
+
+
+async def test_as_many_metadata_filters_as_a_job_has_pairs_are_answered_at_once(
+    world: World,
+) -> None:
+    pairs = {f"key-{n}": f"value {n}" for n in range(256)}
+    job = await world.create(metadata=pairs)
+    for n in range(0, 256, 17):
+        await world.create(metadata=pairs | {f"key-{n}": "another"})
+    async with asyncio.timeout(5):
+        page = await world.ledger.jobs(job.tenant, JobQuery(metadata=pairs))
+    assert ([each.id for each in page.items], page.total) == ([job.id], 1)
 
 
 async def test_jobs_are_filtered_by_state_model_agent_key_and_time(world: World) -> None:
