@@ -28,7 +28,8 @@ class FileQuery:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match."""
+    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match, and none
+    that was created within the second `created_after`, where that is a whole one."""
 
     states: tuple[JobState, ...] = ()
     model: str | None = None

@@ -154,12 +154,17 @@ def _asked_for(query: JobQuery) -> list[sa.ColumnElement[bool]]:
     if query.agent_id is not None:
         conditions.append(job.c.agent_id == query.agent_id)
     if query.created_after is not None:
-        conditions.append(job.c.created_at > query.created_after)
+        conditions.append(_created_after(query.created_after))
     if query.key is not None:
         conditions.append(job.c.key_id == query.key)
     if query.metadata:
         conditions.append(_matching_pairs(query.metadata) == len(query.metadata))
     return conditions
+
+
+def _created_after(bound: float) -> sa.ColumnElement[bool]:
+    """Jobs show the second of their creation: after a whole second are those of a later one."""
+    return job.c.created_at >= bound + 1 if bound.is_integer() else job.c.created_at > bound
 
 
 def _matching_pairs(wanted: Mapping[str, str]) -> sa.ScalarSelect[int]:

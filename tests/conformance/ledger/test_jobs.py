@@ -190,6 +190,21 @@ async def test_jobs_are_filtered_by_state_model_agent_key_and_time(world: World)
     assert await found(model="small", key=KeyId("k2")) == []
 
 
+async def test_no_job_is_created_after_the_second_that_it_shows(world: World) -> None:
+    world.clock.advance(0.7)
+    job = await world.create()
+
+    async def is_after(bound: float) -> bool:
+        return bool((await world.ledger.jobs(job.tenant, JobQuery(created_after=bound))).items)
+
+    second = float(int(job.created_at))
+    assert job.created_at > second
+    assert not await is_after(second)
+    assert await is_after(second - 1)
+    assert await is_after(second + 0.5)
+    assert not await is_after(job.created_at)
+
+
 @pytest.mark.parametrize("phase", ["validating", "queued", "running"])
 async def test_an_unfinished_job_can_be_cancelled(world: World, phase: str) -> None:
     job = await world.create()
