@@ -82,6 +82,7 @@ def child_of(parent: Job, key: KeyId | None) -> Job:
         created_at=0.0,
         deadline=parent.deadline - parent.created_at,
         ending=None,
+        queued_at=None,
         started_at=None,
         finalizing_at=None,
         cancelling_at=None,
