@@ -188,6 +188,7 @@ async def test_lists_page_by_cursor_for_openai(rig: Rig) -> None:
     second = await rig.get(f"/v1/files?limit=3&after=file-{ids[3].replace('-', '')}")
     assert [file["id"] for file in second["data"]] == [ids[2], ids[1], ids[0]]
     assert second["has_more"] is False
+    assert (await rig.get("/v1/files?limit=2&after=")) == first
     assert (await rig.get(f"/v1/files?after={ids[0]}"))["data"] == []
     assert (await rig.get("/v1/files?after=file-unknown"))["data"] == []
     upwards = await rig.get("/v1/files?order=asc&limit=1")

@@ -104,8 +104,8 @@ async def list_files(
     if of_mistral and purpose == "batch":
         purposes = ("batch", RESULT_PURPOSE)
     sources = sources_of(source or [])
-    cursor = None if after is None else uuid_in(after)
-    if (source and not sources) or (after is not None and cursor is None):
+    cursor = uuid_in(after) if after else None
+    if (source and not sources) or (after and cursor is None):
         return json_reply(_list(Page((), 0, has_more=False), services))
     size = page_size or (100 if page is not None else limit or MAX_LIMIT)
     query = FileQuery(

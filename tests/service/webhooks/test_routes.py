@@ -156,6 +156,7 @@ async def test_deliveries_are_paged_and_filtered(rig: Rig) -> None:
     assert (first["first_id"], first["last_id"], first["has_more"]) == (*ids, True)
     second = await rig.get(f"{LIST}?limit=2&after={ids[1]}")
     assert (len(second["data"]), second["has_more"]) == (1, False)
+    assert await rig.get(f"{LIST}?limit=2&after=") == first
     empty = await rig.get(f"{LIST}?state=given_up")
     assert (empty["data"], empty["first_id"], empty["last_id"]) == ([], None, None)
     assert (await rig.call("GET", f"{LIST}?state=lost")).status_code == 422
