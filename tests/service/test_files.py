@@ -288,6 +288,23 @@ async def test_a_range_of_another_version_is_the_whole_file(rig: Rig) -> None:
     assert (same.status_code, other.status_code) == (206, 200)
 
 
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [("{}", 304), ('"x", W/{}', 304), ("*", 304), ('"x"', 206), ("", 206), ("{}x", 206)],
+)
+async def test_bytes_that_the_asker_has_are_not_sent_again(
+    rig: Rig, told: str, status: int
+) -> None:
+    file = await rig.upload(GOOD)
+    path = f"/v1/files/{file['id']}/content"
+    etag = (await rig.call("HEAD", path)).headers["etag"]
+    headers = {"if-none-match": told.format(etag), "range": "bytes=0-1"}
+    for method in ("GET", "HEAD"):
+        reply = await rig.call(method, path, headers=headers)
+        assert (reply.status_code, reply.headers["etag"]) == (status, etag)
+        assert reply.content == (GOOD[:2] if (status, method) == (206, "GET") else b"")
+
+
 async def test_head_tells_the_length_without_the_bytes(rig: Rig) -> None:
     file = await rig.upload(GOOD)
     reply = await rig.call("HEAD", f"/v1/files/{file['id']}/content")

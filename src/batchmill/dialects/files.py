@@ -40,9 +40,10 @@ _BINARY: dict[str, Any] = {
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {**_BINARY, "description": "The whole file"},
     206: {**_BINARY, "description": "The range that was asked for"},
+    304: {"description": "The bytes are those of the `etag` that was sent"},
     **error_responses(404, 416, 500),
 }
-_RANGED: dict[str, Any] = {
+_CONDITIONAL: dict[str, Any] = {
     "parameters": [
         {
             "name": name,
@@ -54,6 +55,7 @@ _RANGED: dict[str, Any] = {
         for name, says in (
             ("range", "One run of bytes, such as `bytes=0-999`"),
             ("if-range", "The `etag` that the range belongs to"),
+            ("if-none-match", "The `etag` of the bytes that are there already"),
         )
     ]
 }
@@ -138,15 +140,15 @@ async def delete_file(file_id: str, services: Wired, caller: CallerOf) -> Respon
 
 
 @router.head(
-    "/{file_id}/content", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+    "/{file_id}/content", response_class=Response, responses=_HEADERS, openapi_extra=_CONDITIONAL
 )
 @router.get(
-    "/{file_id}/content", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED
+    "/{file_id}/content", response_class=Response, responses=_CONTENT, openapi_extra=_CONDITIONAL
 )
 async def download_file(
     request: Request, file_id: str, services: Wired, caller: CallerOf
 ) -> Response:
-    """A file's bytes, streamed; `Range` is understood."""
+    """A file's bytes, streamed; `Range` and `If-None-Match` are understood."""
     return await content(request, services, await _find(file_id, services, caller))
 
 
@@ -170,9 +172,11 @@ async def get_signed_url(
 
 
 @router.head(
-    "/{file_id}/signed", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+    "/{file_id}/signed", response_class=Response, responses=_HEADERS, openapi_extra=_CONDITIONAL
 )
-@router.get("/{file_id}/signed", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED)
+@router.get(
+    "/{file_id}/signed", response_class=Response, responses=_CONTENT, openapi_extra=_CONDITIONAL
+)
 async def download_by_signed_url(
     request: Request, file_id: str, services: Wired, token: Annotated[str, Query()] = ""
 ) -> Response:
