@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FileQuery:
-    """Which files to list, newest first unless `oldest_first`. Empty tuples filter nothing."""
+    """Which files to list, newest first unless `oldest_first`. Empty ones filter nothing."""
 
     purposes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    sample_types: tuple[str, ...] = ()
+    sample_types: frozenset[str] = frozenset()
     mimetypes: tuple[str, ...] = ()
     search: str | None = None
     after: FileId | None = None
@@ -28,7 +28,8 @@ class FileQuery:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match."""
+    """Which jobs to list, newest first unless `oldest_first`. Hidden jobs never match, and none
+    that was created within the second `created_after`, where that is a whole one."""
 
     states: tuple[JobState, ...] = ()
     model: str | None = None

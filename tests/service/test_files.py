@@ -115,6 +115,14 @@ async def test_a_filename_is_text_and_never_a_path(rig: Rig, sent: str, kept: st
     assert len(rig.stored_files()) == 1
 
 
+async def test_a_media_type_with_control_characters_is_none(rig: Rig) -> None:
+    """PostgreSQL keeps no NUL, and would refuse a file whose bytes have come."""
+    odd = part("file", GOOD, filename="a.bin", extra="content-type: a/\x00b\r\n")
+    body = form(part("purpose", "ocr"), odd)
+    reply = await rig.call("POST", "/v1/files", content=body, headers=HEADERS)
+    assert (reply.status_code, reply.json()["mimetype"]) == (200, None)
+
+
 async def test_a_filename_cannot_add_headers_to_a_download(rig: Rig) -> None:
     name = 'a"; x=é😀.jsonl'
     file = await rig.upload(GOOD, "plain.jsonl")
@@ -180,6 +188,7 @@ async def test_lists_page_by_cursor_for_openai(rig: Rig) -> None:
     second = await rig.get(f"/v1/files?limit=3&after=file-{ids[3].replace('-', '')}")
     assert [file["id"] for file in second["data"]] == [ids[2], ids[1], ids[0]]
     assert second["has_more"] is False
+    assert (await rig.get("/v1/files?limit=2&after=")) == first
     assert (await rig.get(f"/v1/files?after={ids[0]}"))["data"] == []
     assert (await rig.get("/v1/files?after=file-unknown"))["data"] == []
     upwards = await rig.get("/v1/files?order=asc&limit=1")
@@ -205,6 +214,7 @@ async def test_lists_are_filtered(rig: Rig) -> None:
     assert await found("sample_type=batch_request&sample_type=batch_result") != []
     assert await found("sample_type=batch_error") == []
     assert await found("mimetypes=application/jsonl&include_total=false") == [wanted["id"]]
+    assert await found("&".join(["sample_type=batch_result"] * 1100)) == []
 
 
 async def test_a_deleted_file_is_gone_at_once(rig: Rig) -> None:
@@ -276,6 +286,23 @@ async def test_a_range_of_another_version_is_the_whole_file(rig: Rig) -> None:
     same = await rig.call("GET", path, headers={"range": "bytes=0-1", "if-range": etag})
     other = await rig.call("GET", path, headers={"range": "bytes=0-1", "if-range": '"x"'})
     assert (same.status_code, other.status_code) == (206, 200)
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [("{}", 304), ('"x", W/{}', 304), ("*", 304), ('"x"', 206), ("", 206), ("{}x", 206)],
+)
+async def test_bytes_that_the_asker_has_are_not_sent_again(
+    rig: Rig, told: str, status: int
+) -> None:
+    file = await rig.upload(GOOD)
+    path = f"/v1/files/{file['id']}/content"
+    etag = (await rig.call("HEAD", path)).headers["etag"]
+    headers = {"if-none-match": told.format(etag), "range": "bytes=0-1"}
+    for method in ("GET", "HEAD"):
+        reply = await rig.call(method, path, headers=headers)
+        assert (reply.status_code, reply.headers["etag"]) == (status, etag)
+        assert reply.content == (GOOD[:2] if (status, method) == (206, "GET") else b"")
 
 
 async def test_head_tells_the_length_without_the_bytes(rig: Rig) -> None:

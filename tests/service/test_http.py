@@ -56,11 +56,14 @@ class Wire:
         await self.send(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = await self.head()
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return status, headers, body
+
+    async def head(self) -> tuple[int, dict[str, str]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         first, *rest = head.strip().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in rest)
-        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
-        return int(first.split()[1]), headers, body
+        return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in rest)
 
     async def close(self) -> None:
         self.writer.close()
@@ -256,6 +259,41 @@ async def test_requests_without_a_body_may_say_anything_about_it(tmp_path: Path)
         ):
             await wire.ask(head)
             assert (await wire.answer())[0] == 200
+        await wire.close()
+
+
+async def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        file, job = await rig.upload(lines(1)), await rig.create(requests=[{"body": BODY}])
+        wire = await Wire.to(port)
+        for path in (
+            *("/healthz", "/readyz", "/docs", "/openapi.json", "/v1/limits", "/v1/files/"),
+            f"/v1/files/{file['id']}",
+            f"/v1/files/{file['id']}/content",
+            f"/v1/batch/jobs/{job['id']}",
+            "/v1/files/nobody",
+        ):
+            await wire.ask(f"GET {path} HTTP/1.1\nhost: localhost")
+            status, wanted, _ = await wire.answer()
+            await wire.ask(f"HEAD {path} HTTP/1.1\nhost: localhost")
+            told, headers = await wire.head()
+            for each in (wanted, headers):
+                del each["x-request-id"], each["date"]
+            assert (told, headers) == (status, wanted), path
+        await wire.close()
+
+
+async def test_head_of_a_stream_ends_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        job = await rig.create(requests=[{"body": BODY}])
+        wire = await Wire.to(port)
+        for route in ("progress", "results?follow=true"):
+            path = f"/v1/batch/jobs/{job['id']}/{route}"
+            async with asyncio.timeout(5):
+                await wire.ask(f"HEAD {path} HTTP/1.1\nhost: localhost")
+                assert (await wire.head())[0] == 200
+                await wire.ask("GET /healthz HTTP/1.1\nhost: localhost")
+                assert (await wire.answer())[0] == 200
         await wire.close()
 
 

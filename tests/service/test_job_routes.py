@@ -1,4 +1,4 @@
-"""Pause, resume and extend: what they change, and when they are refused."""
+"""Pause, resume, extend and retry: what they change, and when they are refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from batchmill.core.models import Catalogue
 from batchmill.web.api import KeyMode
 from tests.service.rig import BODY, Rig, answered, lines, open_rig
 
@@ -53,6 +54,16 @@ async def test_a_finished_job_is_refused_for_good(
     reply = await rig.call("POST", f"{JOBS}/{job['id']}/{route}", json=body)
     assert reply.status_code == 409
     assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("jobs", "status"), [(JOBS, 422), ("/v1/batches", 400)])
+async def test_a_retry_for_a_model_that_nobody_serves_any_more_is_refused_as_a_create_is(
+    rig: Rig, jobs: str, status: int
+) -> None:
+    job = await ended(rig)
+    rig.catalogue = Catalogue({}, ())
+    reply = await rig.call("POST", f"{jobs}/{job['id']}/retry", json={"custom_ids": ["c0"]})
+    assert (reply.status_code, reply.json()["param"]) == (status, "model")
 
 
 @pytest.mark.parametrize("route", ["pause", "resume"])

@@ -245,6 +245,8 @@ async def test_lists_are_filtered_by_everything(rig: Rig) -> None:
     assert await found('metadata={"team":"y"}') == [b]
     assert await found("team=x&team=y") == []
     assert await found("nobody=has-this") == []
+    assert await found(r'metadata={"team":"\ud83d"}') == []
+    assert await found("&".join(f"k{n}=x" for n in range(1100))) == []
     assert await found("created_after=2027-01-15T08:00:00") == [c, b]
     assert await found("created_after=2027-01-15T08:00:00Z") == [c, b]
     assert await found("created_after=2027-01-15T09:00:00%2B01:00") == [c, b]

@@ -274,6 +274,35 @@ def _of(job: str) -> Any:
     return ("default", job)
 
 
+@pytest.mark.parametrize("route", ["results?follow=true", "progress"])
+async def test_a_stream_tells_nothing_more_once_its_key_is_revoked(rig: Rig, route: str) -> None:
+    mine = await rig.key("default", "right-key")
+    asked = {"endpoint": "/v1/chat/completions", "model": "small", "requests": [{"body": BODY}] * 2}
+    job = (await rig.call("POST", JOBS, json=asked, headers=mine)).json()
+    owner = await rig.worker()
+    await rig.plan(owner, 1)
+    reading = asyncio.create_task(rig.call("GET", f"{JOBS}/{job['id']}/{route}", headers=mine))
+
+    async def seconds(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0.02)
+            rig.clock.advance(1.0)
+
+    await rig.run(owner, answered, shards=1)
+    await seconds(3)
+    (record,) = await rig.ledger.keys()
+    assert await rig.ledger.revoke_key(record.id)
+    await seconds(2)
+    await rig.run(owner, answered)
+    await rig.finalize(owner)
+    while not reading.done():
+        await seconds(1)
+    text = reading.result().text
+    assert text
+    assert text.count('"cursor"') == (route != "progress")
+    assert "event: end" not in text
+
+
 class Belated:
     """A ledger whose first answer about parts is from before their shards were closed."""
 

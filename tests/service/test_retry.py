@@ -213,7 +213,7 @@ def test_lines_that_validation_refused_are_kept_and_never_sent(serve: Serve, sim
     kept = [line for line in serve.lines_of(parent["error_file"]) if line["response"] is None]
     assert [line for line in errors if line["response"] is None] == kept
     answer = post(serve, parent["id"], body={"custom_ids": ["line-5"]})
-    assert (answer.status, answer.json()["param"]) == (422, "custom_ids.0")
+    assert (answer.status, answer.json()["param"]) == (400, "custom_ids.0")
 
 
 def test_an_inline_job_is_retried_inline(serve: Serve) -> None:
@@ -257,8 +257,6 @@ def parent(serve: Serve) -> dict[str, Any]:
         ({"custom_ids": [1]}, "custom_ids"),
         ({"custom_ids": ["x"] * 10_001}, "custom_ids"),
         ({"custom_ids": ["line-0"], "only": "failed"}, "custom_ids"),
-        ({"custom_ids": ["line-0", "line-1"]}, "custom_ids.1"),
-        ({"custom_ids": ["nobody"]}, "custom_ids.0"),
         ([], None),
         (b"{", None),
         (b" ", None),
@@ -273,11 +271,28 @@ def test_a_choice_that_cannot_be_is_refused(
     assert serve.job(parent["id"])["retried_by"] is None
 
 
+@pytest.mark.parametrize("route", [JOBS, "/v1/batches"])
+@pytest.mark.parametrize("fails", [10, 100])
+@pytest.mark.parametrize("other", ["line-1", "nobody"])
+def test_an_id_that_succeeded_or_does_not_exist_is_400_with_its_place(
+    serve: Serve, route: str, fails: int, other: str
+) -> None:
+    """Also where no line of the job has failed."""
+    parent = ran(serve, b"".join(failing_lines(20, fails).splitlines(keepends=True)[1:]))
+    failed = ["line-10"] if fails == 10 else []
+    answer = serve.http.call(
+        "POST", f"{route}/{parent['id']}/retry", {"custom_ids": [*failed, other]}
+    )
+    told = (answer.status, answer.json()["param"], answer.json()["code"])
+    assert told == (400, f"custom_ids.{len(failed)}", "invalid_value")
+    assert serve.job(parent["id"])["retried_by"] is None
+
+
 def test_a_job_is_refused_that_has_nothing_to_retry(serve: Serve) -> None:
     fine = ran(serve, chat_lines(3))
     refused = ran(serve, b'{"custom_id":1}\n')
-    for job in (fine, refused):
-        answer = post(serve, job["id"])
+    for job, body in ((fine, None), (refused, None), (refused, {"custom_ids": ["1"]})):
+        answer = post(serve, job["id"], body=body)
         assert (answer.status, answer.headers["x-should-retry"]) == (409, "false")
     assert post(serve, "00000000-0000-0000-0000-000000000000").status == 404
 

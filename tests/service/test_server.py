@@ -50,7 +50,9 @@ async def test_an_unprocessable_request_lists_what_is_wrong(rig: Rig) -> None:
 async def test_a_wrong_method_names_the_right_ones(rig: Rig) -> None:
     reply = await rig.call("PUT", "/v1/files")
     assert (reply.status_code, reply.json()["code"]) == (405, "method_not_allowed")
-    assert {"GET", "POST"} <= set(reply.headers["allow"].replace(",", " ").split())
+    assert reply.headers["allow"] == "GET, HEAD, POST"
+    reply = await rig.call("HEAD", "/v1/batch/jobs/x/cancel")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
 
 async def test_a_base_url_that_ends_in_v1_works_too(rig: Rig) -> None:
@@ -180,6 +182,7 @@ async def test_figures_count_jobs_and_requests_by_route(rig: Rig) -> None:
     file = await rig.upload(lines(2))
     await rig.create(input_files=[file["id"]])
     await rig.call("GET", f"/v1/files/{file['id']}")
+    await rig.call("HEAD", f"/v1/files/{file['id']}")
     await rig.call("GET", "/nowhere/at/all")
     await rig.call("BREW", "/v1/files")
     await rig.ledger.renew(await rig.worker(), [], Beat(engines=(ENGINE,)))
@@ -189,6 +192,7 @@ async def test_figures_count_jobs_and_requests_by_route(rig: Rig) -> None:
     assert 'batchmill_engine_up{engine="gpu1"} 1.0' in text
     counted = 'batchmill_http_requests_total{method="GET",route="/v1/files/{file_id}",status="200"}'
     assert f"{counted} 1.0" in text
+    assert f"{counted.replace('GET', 'HEAD')} 1.0" in text
     assert 'route="unknown",status="404"' in text
     assert 'method="other"' in text
     assert file["id"] not in text

@@ -68,6 +68,12 @@ def test_half_an_id_is_none(text: str) -> None:
         ([("metadata", "text")], {"metadata": "text"}),
         ([("metadata", "[1]")], {"metadata": "[1]"}),
         ([("metadata[]", "1")], {"metadata[]": "1"}),
+        ([("metadata", r'{"a":"\ud83d"}')], None),
+        ([("metadata", r'{"a\udc00":"b"}')], None),
+        ([("metadata", r'{"a":"\ud83d\ude00"}')], {"a": "\U0001f600"}),
+        ([("metadata", r'{"a":"\u0000"}')], None),
+        ([(f"k{n}", "v") for n in range(256)], {f"k{n}": "v" for n in range(256)}),
+        ([(f"k{n}", "v") for n in range(257)], None),
     ],
 )
 def test_parameters_that_are_not_known_are_metadata(

@@ -21,13 +21,18 @@ from batchmill.app.listen import free_port
 from batchmill.config import Settings
 from batchmill.enginespec import EngineSetting
 from batchmill.fleet import EngineSpec
-from batchmill.webhooks.guard import RESOLVE_SECONDS, Busy, Resolve, SystemResolver
+from batchmill.webhooks.guard import (
+    NO_SUCH_NAME,
+    RESOLVE_SECONDS,
+    Resolve,
+    SystemResolver,
+    Unresolved,
+)
 
 log = structlog.get_logger()
 
 MOST_REPLICAS: Final = 256
 """Of one engine; further addresses are left out."""
-_NO_SUCH_NAME: Final = {socket.EAI_NONAME, socket.EAI_NODATA}
 _CHANGES: Final = ("engines", "models", "engine_key")
 """What may change while the processes run."""
 
@@ -100,10 +105,10 @@ async def _addresses(resolve: Resolve, url: str) -> tuple[str, ...] | None:
         async with asyncio.timeout(RESOLVE_SECONDS):
             addresses = one_family(await resolve(host, parts.port or 0))
     except socket.gaierror as error:
-        if error.errno in _NO_SUCH_NAME:
+        if error.errno in NO_SUCH_NAME:
             return ()
         log.warning("lookup_failed", host=host, error=error.strerror)
-    except (TimeoutError, Busy, OSError):
+    except (TimeoutError, Unresolved, OSError):
         log.warning("lookup_failed", host=host, error="no name server answers")
     else:
         if len(addresses) > MOST_REPLICAS:

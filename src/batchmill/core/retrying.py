@@ -38,29 +38,29 @@ class _Named(msgspec.Struct, gc=False):
 _NAMED = msgspec.json.Decoder(_Named)
 
 
-def require_retryable(job: Job, kinds: frozenset[FailureKind]) -> None:
-    """Raise `Conflict` unless the job has ended with lines that failed in one of these ways."""
-    reason = None
+def require_results(job: Job) -> None:
+    """Raise `Conflict` unless the job has ended with results."""
     if job.state not in TERMINAL:
-        reason = f"it is {job.state.value}; wait for its end or cancel it"
-    elif not any(job.failures.count(kind) for kind in kinds):
+        raise _refusal(job, f"it is {job.state.value}; wait for its end or cancel it")
+    if job.output_file is None and job.error_file is None:
+        raise _refusal(job, "it has no results; create it anew")
+
+
+def require_failed(job: Job, kinds: frozenset[FailureKind]) -> None:
+    """Raise `Conflict` unless lines of the job failed in one of these ways."""
+    if not any(job.failures.count(kind) for kind in kinds):
         which = " or ".join(sorted(kinds))
-        reason = f"it has no line that {which} and that validation did not refuse"
-    if reason is not None:
-        raise Conflict(f"Job {job.id} cannot be retried: {reason}.", state=job.state)
+        raise _refusal(job, f"it has no line that {which} and that validation did not refuse")
 
 
-async def choose(
-    job: Job, custom_ids: Sequence[str], ledger: Ledger, blobs: Blobs, status: int
-) -> Choice:
-    """The choice of these lines. Raises `InvalidInput` with that status for a custom_id that is
-    not one of a failed line, and `Conflict` where the job's results cannot be read."""
+async def choose(job: Job, custom_ids: Sequence[str], ledger: Ledger, blobs: Blobs) -> Choice:
+    """The choice of these lines. Raises `InvalidInput` for a custom_id that is not one of a failed
+    line, and `Conflict` where the job's results cannot be read."""
     wanted = dict.fromkeys(custom_ids)
     try:
         found = await _find_lines(job.id, wanted, ledger, blobs)
     except BlobMissing as error:
-        message = f"Job {job.id} cannot be retried: its results can no longer be read."
-        raise Conflict(message, state=job.state) from error
+        raise _refusal(job, "its results can no longer be read") from error
     for place, custom_id in enumerate(custom_ids):
         if custom_id not in found:
             raise InvalidInput(
@@ -68,7 +68,6 @@ async def choose(
                 f"not refuse, has the custom_id {custom_id[:80]!r}.",
                 param=f"custom_ids.{place}",
                 code="invalid_value",
-                status=status,
             )
     return Choice(lines=frozenset(found.values()))
 
@@ -83,6 +82,7 @@ def child_of(parent: Job, key: KeyId | None) -> Job:
         created_at=0.0,
         deadline=parent.deadline - parent.created_at,
         ending=None,
+        queued_at=None,
         started_at=None,
         finalizing_at=None,
         cancelling_at=None,
@@ -100,6 +100,10 @@ def child_of(parent: Job, key: KeyId | None) -> Job:
         output_file=None,
         error_file=None,
     )
+
+
+def _refusal(job: Job, reason: str) -> Conflict:
+    return Conflict(f"Job {job.id} cannot be retried: {reason}.", state=job.state)
 
 
 async def _find_lines(

@@ -60,7 +60,7 @@ async def list_webhook_deliveries(
     query = DeliveryQuery(
         job=None if job_id is None else id_of_job(job_id),
         state=state,
-        after=None if after is None else DeliveryId(after),
+        after=DeliveryId(after) if after else None,
         limit=limit,
     )
     found = await services.ledger.deliveries(caller.tenant, query)

@@ -40,9 +40,10 @@ _BINARY: dict[str, Any] = {
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {**_BINARY, "description": "The whole file"},
     206: {**_BINARY, "description": "The range that was asked for"},
+    304: {"description": "The bytes are those of the `etag` that was sent"},
     **error_responses(404, 416, 500),
 }
-_RANGED: dict[str, Any] = {
+_CONDITIONAL: dict[str, Any] = {
     "parameters": [
         {
             "name": name,
@@ -54,6 +55,7 @@ _RANGED: dict[str, Any] = {
         for name, says in (
             ("range", "One run of bytes, such as `bytes=0-999`"),
             ("if-range", "The `etag` that the range belongs to"),
+            ("if-none-match", "The `etag` of the bytes that are there already"),
         )
     ]
 }
@@ -104,14 +106,14 @@ async def list_files(
     if of_mistral and purpose == "batch":
         purposes = ("batch", RESULT_PURPOSE)
     sources = sources_of(source or [])
-    cursor = None if after is None else uuid_in(after)
-    if (source and not sources) or (after is not None and cursor is None):
+    cursor = uuid_in(after) if after else None
+    if (source and not sources) or (after and cursor is None):
         return json_reply(_list(Page((), 0, has_more=False), services))
     size = page_size or (100 if page is not None else limit or MAX_LIMIT)
     query = FileQuery(
         purposes=purposes,
         sources=sources,
-        sample_types=tuple(sample_type or ()),
+        sample_types=frozenset(sample_type or ()),
         mimetypes=tuple(mimetypes or ()),
         search=search or None,
         after=None if cursor is None else FileId(cursor),
@@ -138,15 +140,15 @@ async def delete_file(file_id: str, services: Wired, caller: CallerOf) -> Respon
 
 
 @router.head(
-    "/{file_id}/content", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+    "/{file_id}/content", response_class=Response, responses=_HEADERS, openapi_extra=_CONDITIONAL
 )
 @router.get(
-    "/{file_id}/content", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED
+    "/{file_id}/content", response_class=Response, responses=_CONTENT, openapi_extra=_CONDITIONAL
 )
 async def download_file(
     request: Request, file_id: str, services: Wired, caller: CallerOf
 ) -> Response:
-    """A file's bytes, streamed; `Range` is understood."""
+    """A file's bytes, streamed; `Range` and `If-None-Match` are understood."""
     return await content(request, services, await _find(file_id, services, caller))
 
 
@@ -170,9 +172,11 @@ async def get_signed_url(
 
 
 @router.head(
-    "/{file_id}/signed", response_class=Response, responses=_HEADERS, openapi_extra=_RANGED
+    "/{file_id}/signed", response_class=Response, responses=_HEADERS, openapi_extra=_CONDITIONAL
 )
-@router.get("/{file_id}/signed", response_class=Response, responses=_CONTENT, openapi_extra=_RANGED)
+@router.get(
+    "/{file_id}/signed", response_class=Response, responses=_CONTENT, openapi_extra=_CONDITIONAL
+)
 async def download_by_signed_url(
     request: Request, file_id: str, services: Wired, token: Annotated[str, Query()] = ""
 ) -> Response:

@@ -8,10 +8,10 @@ import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchmill.core.retrying import RETRIED, child_of, choose, require_retryable
+from batchmill.core.retrying import RETRIED, child_of, choose, require_failed, require_results
 from batchmill.core.submit import refuse_unserved, refuse_when_full
 from batchmill.dialects.jobforms import JobForm
-from batchmill.errors import Conflict
+from batchmill.errors import Conflict, InvalidInput
 from batchmill.failures import FailureKind
 from batchmill.model import Job
 from batchmill.results import Choice
@@ -45,15 +45,15 @@ async def retry(
             kinds, custom_ids = _read(body, services, form)
     else:
         kinds, custom_ids = RETRIED, None
-    require_retryable(parent, kinds)
+    require_results(parent)
+    if custom_ids is None:
+        require_failed(parent, kinds)
     await _require_files(services, parent)
-    refuse_unserved(parent.model, parent.agent_id, await services.catalogue())
+    await _require_served(services, parent, form)
     if custom_ids is None:
         choice = Choice(kinds)
     else:
-        choice = await choose(
-            parent, custom_ids, services.ledger, services.blobs, form.invalid_status
-        )
+        choice = await choose(parent, custom_ids, services.ledger, services.blobs)
     return await services.ledger.create_child(child_of(parent, caller.key), choice)
 
 
@@ -70,6 +70,15 @@ async def _require_files(services: Services, parent: Job) -> None:
             )
         size_bytes += file.size_bytes if file is not None else 0
     await refuse_when_full(services.blobs, services.rules.low_disk_bytes, size_bytes)
+
+
+async def _require_served(services: Services, parent: Job, form: JobForm) -> None:
+    """Raise `InvalidInput` as a create would, where no engine serves the model any more."""
+    try:
+        refuse_unserved(parent.model, parent.agent_id, await services.catalogue())
+    except InvalidInput as error:
+        error.status = form.invalid_status
+        raise
 
 
 def _has_body(request: Request) -> bool:

@@ -17,8 +17,9 @@ from fastapi.responses import StreamingResponse
 from batchmill.core.following import Cursor, Follower
 from batchmill.dialects.jobforms import JobForm
 from batchmill.dialects.progressobjects import Watch
-from batchmill.errors import Gone, InvalidInput, LedgerUnavailable
+from batchmill.errors import Gone, InvalidInput, LedgerUnavailable, Unauthorized
 from batchmill.model import TERMINAL, Job
+from batchmill.web.auth import identify
 from batchmill.web.downloads import begun
 from batchmill.web.errors import error_responses
 from batchmill.web.services import Services
@@ -99,7 +100,8 @@ async def _read_cursor(services: Services, job: Job, text: str) -> Cursor:
 async def _followed(
     request: Request, services: Services, job: Job, follower: Follower, limit: int
 ) -> AsyncGenerator[bytes, None]:
-    """Results as they come, until the job has ended and all were given."""
+    """Results as they come, until the job has ended and all were given. Broken off where their
+    reader's key is gone."""
     now: Job | None = job
     while now is not None:
         async with aclosing(follower.read(limit)) as pieces:
@@ -111,6 +113,7 @@ async def _followed(
         await services.clock.sleep(LOOK_SECONDS)
         if await request.is_disconnected():
             return
+        await identify(request, services)
         now = await services.ledger.job(job.tenant, job.id)
 
 
@@ -140,7 +143,7 @@ async def _events(
         quiet_seconds += EVENT_SECONDS
         if await request.is_disconnected():
             return
-        now = await _present(services, now)
+        now = await _present(request, services, now)
 
 
 async def _shown(services: Services, job: Job, form: JobForm) -> str | None:
@@ -153,10 +156,14 @@ async def _shown(services: Services, job: Job, form: JobForm) -> str | None:
     return form.render(job, watch.progress_of(job)).model_dump_json(ensure_ascii=True)
 
 
-async def _present(services: Services, job: Job) -> Job | None:
-    """The job as it is now, as it was where the ledger cannot be asked, None once deleted."""
+async def _present(request: Request, services: Services, job: Job) -> Job | None:
+    """The job as it is now, as it was where the ledger cannot be asked, None once it is deleted or
+    its reader's key is gone."""
     try:
+        await identify(request, services)
         return await services.ledger.job(job.tenant, job.id)
+    except Unauthorized:
+        return None
     except LedgerUnavailable as error:
         log.warning("progress_unavailable", job=job.id, error=str(error))
         return job

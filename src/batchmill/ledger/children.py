@@ -114,7 +114,7 @@ def plan_child(tx: Transaction, lease: Lease, kept: Kept) -> Job:
         }
         tx.run(sa.update(job).where(job.c.id == row.id).values(values))
         queued = sa.update(job).where(job.c.id == row.id, may_become(JobState.QUEUED))
-        tx.run(queued.values(state=JobState.QUEUED.value))
+        tx.run(queued.values(state=JobState.QUEUED.value, queued_at=tx.at.wall))
         tx.ring()
         if not shards_left:
             begin_finalizing(tx, row.id)

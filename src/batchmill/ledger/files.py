@@ -96,7 +96,7 @@ def _asked_for(query: FileQuery) -> list[sa.ColumnElement[bool]]:
     if query.sources:
         conditions.append(file.c.source.in_(query.sources))
     if query.sample_types:
-        known = [_SAMPLE_TYPES[name] for name in query.sample_types if name in _SAMPLE_TYPES]
+        known = [_SAMPLE_TYPES[name] for name in query.sample_types & _SAMPLE_TYPES.keys()]
         conditions.append(sa.or_(sa.false(), *known))
     if query.mimetypes:
         conditions.append(file.c.mimetype.in_(query.mimetypes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -154,13 +154,25 @@ def _asked_for(query: JobQuery) -> list[sa.ColumnElement[bool]]:
     if query.agent_id is not None:
         conditions.append(job.c.agent_id == query.agent_id)
     if query.created_after is not None:
-        conditions.append(job.c.created_at > query.created_after)
+        conditions.append(_created_after(query.created_after))
     if query.key is not None:
         conditions.append(job.c.key_id == query.key)
-    for key, value in query.metadata.items():
-        pair = (job_metadata.c.key == key, job_metadata.c.value == value)
-        conditions.append(sa.exists().where(job_metadata.c.job_id == job.c.id, *pair))
+    if query.metadata:
+        conditions.append(_matching_pairs(query.metadata) == len(query.metadata))
     return conditions
+
+
+def _created_after(bound: float) -> sa.ColumnElement[bool]:
+    """Jobs show the second of their creation: after a whole second are those of a later one."""
+    return job.c.created_at >= bound + 1 if bound.is_integer() else job.c.created_at > bound
+
+
+def _matching_pairs(wanted: Mapping[str, str]) -> sa.ScalarSelect[int]:
+    """How many of these pairs a job has."""
+    pair = sa.tuple_(job_metadata.c.key, job_metadata.c.value)
+    mine = job_metadata.c.job_id == job.c.id
+    matching = sa.select(sa.func.count()).where(mine, pair.in_(list(wanted.items())))
+    return matching.select_from(job_metadata).scalar_subquery()
 
 
 def _place_of(tenant: TenantId, id: JobId) -> sa.Select[Any]:

@@ -18,6 +18,7 @@ from batchmill.web import docs, engines, health, workers
 from batchmill.web.auth import KeyRing
 from batchmill.web.envelope import Envelope
 from batchmill.web.errors import answer_errors
+from batchmill.web.heads import Heads
 from batchmill.web.services import ApiRules, KeyMode, Services
 from batchmill.webhooks.guard import Guard
 
@@ -48,7 +49,7 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Envelope, clock=clock, meter=services.meter)],
+        middleware=[Middleware(Envelope, clock=clock, meter=services.meter), Middleware(Heads)],
     )
     app.state.services = services
     app.state.keys = KeyRing(ledger, clock)

@@ -17,7 +17,7 @@ from batchmill.clock import Clock
 from batchmill.errors import Forbidden, Unauthorized
 from batchmill.model import DEFAULT_TENANT, ApiKey, KeyId, TenantId
 from batchmill.ports import Ledger
-from batchmill.web.services import ApiRules, KeyMode, Wired
+from batchmill.web.services import ApiRules, KeyMode, Services, Wired
 
 CACHE_SECONDS: Final = 1.0
 _CACHED_KEYS: Final = 1024
@@ -79,7 +79,12 @@ async def _caller(
         Security(HTTPBearer(auto_error=False, scheme_name="API key")),
     ],
 ) -> Caller:
-    """The caller of a request. Raises `Unauthorized` or `Forbidden`."""
+    return await identify(request, services)
+
+
+async def identify(request: Request, services: Services) -> Caller:
+    """The caller of a request; a stream asks again as it goes on, since a key may be revoked
+    meanwhile. Raises `Unauthorized` or `Forbidden`."""
     ring: KeyRing = request.app.state.keys
     rules = services.rules
     if rules.key_mode is not KeyMode.REQUIRED and not await ring.any_made():

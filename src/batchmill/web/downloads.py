@@ -70,7 +70,7 @@ async def begun(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None
 
 
 async def content(request: Request, services: Services, file: File) -> Response:
-    """The reply with the file's bytes, or those of one range of it.
+    """The reply with the file's bytes, or those of one range of it; 304 where the asker has them.
 
     Raises `BlobMissing` before the first byte where the start is gone.
     """
@@ -83,7 +83,9 @@ async def content(request: Request, services: Services, file: File) -> Response:
         "x-content-type-options": "nosniff",
         "cache-control": "private, no-transform",
     }
-    asked = _asked_range(request, file, size)
+    if _is_known(request, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    asked = _asked_range(request, headers["etag"], size)
     if isinstance(asked, Response):
         return asked
     start, end = asked or (0, size)
@@ -109,10 +111,16 @@ def cut(pieces: Sequence[Range], start: int, end: int) -> tuple[Range, ...]:
     return tuple(found)
 
 
-def _asked_range(request: Request, file: File, size: int) -> tuple[int, int] | Response | None:
+def _is_known(request: Request, etag: str) -> bool:
+    """Whether the asker has this version already (RFC 9110, `If-None-Match`)."""
+    tags = ",".join(request.headers.getlist("if-none-match")).split(",")
+    return any(tag.strip().removeprefix("W/") in {"*", etag} for tag in tags)
+
+
+def _asked_range(request: Request, etag: str, size: int) -> tuple[int, int] | Response | None:
     """The one range that was asked for, as start and end; None for all of it."""
     headers = request.headers
-    if headers.get("if-range", f'"{file.id}"') != f'"{file.id}"':
+    if headers.get("if-range", etag) != etag:
         return None
     match = _BYTES.fullmatch(headers.get("range", ""))
     if match is None or not (match[1] or match[2]):

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 from structlog import get_logger
 
 from batchmill.errors import (
@@ -180,7 +181,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
             NotFound(f"There is no {request.method} {request.url.path} here.", code="unknown_route")
         )
     if error.status_code == 405:
-        allowed = ", ".join(_allowed_methods(request))
+        allowed = ", ".join(_allowed_methods(request.scope))
         return error_reply(
             405,
             f"{request.method} is not allowed at {request.url.path}; allowed are {allowed}.",
@@ -190,16 +191,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return error_reply(error.status_code, str(error.detail), headers=error.headers)
 
 
-def _allowed_methods(request: Request) -> list[str]:
-    """Every method that the path answers; Starlette tells only those of the first route."""
-    routes: Sequence[BaseRoute] = request.app.routes
-    return [
-        method
-        for method in METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
-        )
-    ]
+def answers(scope: Scope, method: str) -> bool:
+    """Whether some route answers that method at the path of a request."""
+    routes: Sequence[BaseRoute] = scope["app"].routes
+    asked = {**scope, "method": method}
+    return any(route.matches({**asked})[0] is Match.FULL for route in routes)
+
+
+def _allowed_methods(scope: Scope) -> list[str]:
+    """Every method that is answered there (HEAD wherever GET is, see `heads.py`); Starlette tells
+    only those of the first route."""
+    return [method for method in METHODS if answers(scope, "GET" if method == "HEAD" else method)]
 
 
 async def _on_unavailable(request: Request, error: Exception) -> Response:

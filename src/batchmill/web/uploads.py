@@ -287,8 +287,9 @@ def _boundary(headers: Mapping[str, str]) -> bytes:
 
 
 def _media_type(raw: bytes) -> tuple[str | None, Mapping[bytes, bytes]]:
-    kind, options = parse_options_header(raw.decode("latin-1"))
-    return kind.decode("latin-1")[:100] or None, options
+    raw_kind, options = parse_options_header(raw.decode("latin-1"))
+    kind = raw_kind.decode("latin-1")[:100]
+    return None if not kind or _CONTROLS.search(kind) else kind, options
 
 
 def _malformed(message: str, field_name: str | None = None) -> InvalidInput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchmill.core.submit import Order
 from batchmill.errors import InvalidInput, Unavailable
 from batchmill.web.services import Services
-from batchmill.webhooks.guard import Busy
+from batchmill.webhooks.guard import Unresolved
 from batchmill.webhooks.target import Refused
 
 PARAM = "webhook_url"
@@ -27,10 +27,8 @@ async def require_webhook(services: Services, order: Order) -> None:
         )
     try:
         await services.webhooks.admit(url)
-    except Busy as e:
-        raise Unavailable(
-            "Too many host names are being looked up to check the webhook_url; try again."
-        ) from e
+    except Unresolved as e:
+        raise Unavailable(f"The webhook_url cannot be checked now: {e}; try again.") from e
     except Refused as e:
         raise InvalidInput(
             f"The webhook_url cannot be called: {e}.", param=PARAM, code="invalid_value"

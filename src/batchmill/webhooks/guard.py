@@ -18,13 +18,16 @@ from batchmill.webhooks.target import Refused, Target, target_of
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The addresses of a host name, as text; raises `OSError` where there is none."""
+"""The addresses of a host name, as text; raises `socket.gaierror` of `NO_SUCH_NAME` where there is
+none, another `OSError` or `Unresolved` where nobody can tell."""
 
 
-class Busy(Exception):
-    """So many lookups hang that no other is begun: nothing is known of the host."""
+class Unresolved(Exception):
+    """Nothing can be said of a host now; says why."""
 
 
+NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+"""How a resolver says for certain that a name has no addresses; all else may pass."""
 RESOLVE_SECONDS: Final = 5.0
 MAX_LOOKUPS: Final = 16
 
@@ -90,8 +93,8 @@ class Guard:
         self._resolve = resolve
 
     async def admit(self, url: str) -> tuple[Target, tuple[str, ...]]:
-        """The target and the addresses to connect to, in order. Raises `Refused`, and `Busy` where
-        it cannot be said now."""
+        """The target and the addresses to connect to, in order. Raises `Refused`, and `Unresolved`
+        where it cannot be said now."""
         target = target_of(url)
         allowed = is_allowed(target, self._allowed)
         if not (target.is_tls or allowed):
@@ -107,8 +110,10 @@ class Guard:
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 found = await self._resolve(target.host, target.port)
-        except (OSError, UnicodeError) as e:  # TimeoutError is an OSError
-            raise Refused(f"{target.host} cannot be resolved") from e
+        except OSError as e:  # TimeoutError is an OSError
+            if isinstance(e, socket.gaierror) and e.errno in NO_SUCH_NAME:
+                raise Refused(f"{target.host} cannot be resolved") from e
+            raise Unresolved(f"no name server tells the addresses of {target.host}") from e
         try:
             addresses = tuple(ip_address(text) for text in found)
         except ValueError as e:
@@ -126,9 +131,9 @@ class SystemResolver:
         self._free = threading.BoundedSemaphore(MAX_LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
-        """Raises `OSError` for a name without addresses, and `Busy` where too many hang."""
+        """See `Resolve`; raises `Unresolved` where too many lookups hang."""
         if not self._free.acquire(blocking=False):
-            raise Busy
+            raise Unresolved("too many host names are being looked up")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[str]] = loop.create_future()
 
@@ -143,8 +148,10 @@ class SystemResolver:
             found: Sequence[str] | OSError
             try:
                 found = _look_up(host, port)
-            except (OSError, UnicodeError) as e:
-                found = e if isinstance(e, OSError) else OSError(str(e))
+            except OSError as e:
+                found = e
+            except UnicodeError as e:
+                found = socket.gaierror(socket.EAI_NONAME, str(e))
             finally:
                 self._free.release()
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

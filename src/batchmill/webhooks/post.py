@@ -20,7 +20,7 @@ from batchmill import __version__
 from batchmill.clock import Clock
 from batchmill.deliveries import Delivery, Tried
 from batchmill.model import Job
-from batchmill.webhooks.guard import Busy, Guard
+from batchmill.webhooks.guard import Guard, Unresolved
 from batchmill.webhooks.signing import signature_headers
 from batchmill.webhooks.target import Refused, Target
 
@@ -57,10 +57,8 @@ class Poster:
         except TimeoutError:
             error = f"it gave no answer within {self.try_seconds:g} seconds"
             return Tried(acknowledged=False, error=error)
-        except Refused as e:
+        except (Refused, Unresolved) as e:
             return Tried(acknowledged=False, error=str(e)[:200])
-        except Busy:
-            return Tried(acknowledged=False, error="too many host names are being looked up")
         except (OSError, httptools.HttpParserError, EOFError) as e:
             return Tried(acknowledged=False, error=_why(e)[:200])
         return self._judge(answer)

@@ -147,6 +147,7 @@ async def test_what_is_kept_counts_when_the_child_is_planned(world: World) -> No
     assert await world.claim() == []
     planned = await world.ledger.plan_child(lease, KEPT)
     assert (planned.state, planned.succeeded, planned.usage) == (JobState.QUEUED, 3, Usage(2, 4))
+    assert planned.queued_at == world.clock.wall()
     shown = await world.ledger.parts_since(made.id, 0, 10)
     assert [(each.n, each.is_live) for each in shown] == [(0, False), (1, True)]
     assert await world.ledger.plan_child(lease, KEPT) == planned, "the answer was lost"

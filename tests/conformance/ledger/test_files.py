@@ -118,10 +118,10 @@ async def test_files_are_filtered(world: World) -> None:
     }
     assert await found(sources=("result",)) == {job.output_file, job.error_file}
     assert await found(sources=("upload", "inline")) == others
-    assert await found(sample_types=("batch_result",)) == {job.output_file}
-    assert await found(sample_types=("batch_error", "pretrain")) == {job.error_file}
-    assert await found(sample_types=("batch_request",)) == others
-    assert await found(sample_types=("pretrain",)) == set()
+    assert await found(sample_types=frozenset({"batch_result"})) == {job.output_file}
+    assert await found(sample_types=frozenset({"batch_error", "pretrain"})) == {job.error_file}
+    assert await found(sample_types=frozenset({"batch_request"})) == others
+    assert await found(sample_types=frozenset({"pretrain"})) == set()
     assert await found(mimetypes=("application/pdf",)) == {ocr.id}
     assert await found(search="train") == {plain.id}
     assert await found(search="100%_") == {plain.id}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from batchmill.errors import StateConflict
@@ -158,6 +160,18 @@ async def test_metadata_filters_must_all_match_exactly(world: World) -> None:
     assert await found(a="%") == await found(c="1") == await found(a="1", b="1") == set()
 
 
+async def test_as_many_metadata_filters_as_a_job_has_pairs_are_answered_at_once(
+    world: World,
+) -> None:
+    pairs = {f"key-{n}": f"value {n}" for n in range(256)}
+    job = await world.create(metadata=pairs)
+    for n in range(0, 256, 17):
+        await world.create(metadata=pairs | {f"key-{n}": "another"})
+    async with asyncio.timeout(5):
+        page = await world.ledger.jobs(job.tenant, JobQuery(metadata=pairs))
+    assert ([each.id for each in page.items], page.total) == ([job.id], 1)
+
+
 async def test_jobs_are_filtered_by_state_model_agent_key_and_time(world: World) -> None:
     old = await world.queue(model="small", key=KeyId("k1"))
     world.clock.advance(10)
@@ -174,6 +188,21 @@ async def test_jobs_are_filtered_by_state_model_agent_key_and_time(world: World)
     assert await found(created_after=old.created_at) == [new.id]
     assert await found(created_after=old.created_at - 0.001) == [new.id, old.id]
     assert await found(model="small", key=KeyId("k2")) == []
+
+
+async def test_no_job_is_created_after_the_second_that_it_shows(world: World) -> None:
+    world.clock.advance(0.7)
+    job = await world.create()
+
+    async def is_after(bound: float) -> bool:
+        return bool((await world.ledger.jobs(job.tenant, JobQuery(created_after=bound))).items)
+
+    second = float(int(job.created_at))
+    assert job.created_at > second
+    assert not await is_after(second)
+    assert await is_after(second - 1)
+    assert await is_after(second + 0.5)
+    assert not await is_after(job.created_at)
 
 
 @pytest.mark.parametrize("phase", ["validating", "queued", "running"])

@@ -27,6 +27,7 @@ from batchmill.model import (
     ShardLease,
 )
 from batchmill.once import Once
+from batchmill.queries import JobQuery
 from batchmill.quotas import Quotas
 from tests.conformance.ledger.world import (
     ALICE,
@@ -40,7 +41,8 @@ from tests.conformance.ledger.world import (
 )
 from tests.postgres import run_apart
 
-GROWING = {"shard", "job", "part", "segment", "file", "delivery", "idempotency", "job_input"}
+GROWING = {"shard", "job", "part", "segment", "file", "delivery", "idempotency"}
+GROWING |= {"job_input", "job_metadata"}
 SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver")
 """Leased rows and open chores are few: reading all of them is right. Deliveries that wait may be
 many, and have an index of their own that holds all that is asked of them."""
@@ -152,6 +154,7 @@ async def _steps(world: World) -> dict[str, Any]:
         "redeliver": lambda: ledger.redeliver(DEFAULT_TENANT, waits.delivery.id),
         "prune_deliveries": lambda: ledger.prune_deliveries(1.0),
         "expire_files": lambda: ledger.expire_files(1.0),
+        "jobs": lambda: ledger.jobs(DEFAULT_TENANT, JobQuery(metadata={"a": "1", "b": "2"})),
     }
 
 

@@ -17,7 +17,7 @@ from batchmill.clock import ManualClock
 from batchmill.deliveries import Tried
 from batchmill.dialects.openai.events import event_body
 from batchmill.webhooks import guard
-from batchmill.webhooks.guard import MAX_LOOKUPS, Busy, Guard, SystemResolver
+from batchmill.webhooks.guard import MAX_LOOKUPS, Guard, SystemResolver, Unresolved
 from batchmill.webhooks.post import Poster
 from batchmill.webhooks.target import Refused
 from tests.conformance.ledger.world import ALICE, World
@@ -256,11 +256,11 @@ async def test_no_more_lookups_are_begun_than_may_hang(monkeypatch: pytest.Monke
     resolve = SystemResolver()
     hanging = [asyncio.create_task(resolve("a.example", 443)) for _ in range(MAX_LOOKUPS)]
     await asyncio.sleep(0)
-    with pytest.raises(Busy):
+    with pytest.raises(Unresolved, match="too many host names are being looked up"):
         await resolve("b.example", 443)
     goes_on.set()
     assert await asyncio.gather(*hanging) == [[PUBLIC]] * MAX_LOOKUPS
 
 
 async def overrun(host: str, port: int) -> Sequence[str]:
-    raise Busy
+    raise Unresolved("too many host names are being looked up")

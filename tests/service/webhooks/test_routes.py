@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from batchmill.deliveries import Tried, WebhookEndpoint
 from batchmill.ports import Want
-from batchmill.webhooks.guard import Busy, Guard
+from batchmill.webhooks.guard import Guard
 from tests.service.rig import Rig, answered, lines, open_rig
 from tests.unit.webhooks.test_target import PUBLIC, Names
 from tests.webhook_targets import CLOSED, ODD, closed_literals
@@ -156,6 +157,7 @@ async def test_deliveries_are_paged_and_filtered(rig: Rig) -> None:
     assert (first["first_id"], first["last_id"], first["has_more"]) == (*ids, True)
     second = await rig.get(f"{LIST}?limit=2&after={ids[1]}")
     assert (len(second["data"]), second["has_more"]) == (1, False)
+    assert await rig.get(f"{LIST}?limit=2&after=") == first
     empty = await rig.get(f"{LIST}?state=given_up")
     assert (empty["data"], empty["first_id"], empty["last_id"]) == ([], None, None)
     assert (await rig.call("GET", f"{LIST}?state=lost")).status_code == 422
@@ -185,10 +187,10 @@ async def test_a_configured_receivers_url_is_not_shown_to_tenants(tmp_path: Path
 async def test_a_url_that_cannot_be_checked_now_is_503_and_makes_no_job(
     rig: Rig, names: Names
 ) -> None:
-    async def overrun(host: str, port: int) -> list[str]:
-        raise Busy
+    async def away(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    rig.webhooks._resolve = overrun  # type: ignore[union-attr]
+    rig.webhooks._resolve = away  # type: ignore[union-attr]
     reply = await create(rig, webhook_url=URL)
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
     assert (await rig.get("/v1/batch/jobs"))["total"] == 0

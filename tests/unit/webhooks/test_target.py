@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 import pytest
 
-from batchmill.webhooks.guard import Guard, is_public
+from batchmill.webhooks.guard import Guard, Unresolved, is_public
 from batchmill.webhooks.target import Refused, target_of
 from tests.webhook_targets import CLOSED, ODD, OPEN, closed_literals
 
@@ -23,7 +25,7 @@ class Names:
         self.asked.append(host)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if not answer:
-            raise OSError("no such name")
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return answer
 
 
@@ -88,6 +90,17 @@ async def test_a_name_with_public_addresses_is_admitted_with_them() -> None:
 async def test_a_name_that_cannot_be_resolved_is_refused(found: list[str]) -> None:
     with pytest.raises(Refused):
         await Guard((), Names(found)).admit("https://example.com/hook")
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), socket.gaierror(socket.EAI_AGAIN, "again"), OSError("no network")]
+)
+async def test_a_name_of_which_nothing_can_be_said_now_is_not_refused(error: OSError) -> None:
+    async def away(host: str, port: int) -> Sequence[str]:
+        raise error
+
+    with pytest.raises(Unresolved, match=r"no name server tells the addresses of example\.com"):
+        await Guard((), away).admit("https://example.com/hook")
 
 
 async def test_plain_http_is_refused() -> None:

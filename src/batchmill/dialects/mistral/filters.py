@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from batchmill.dialects.mistral.wire import MAX_METADATA_PAIRS
 from batchmill.web.errors import ErrorDetail, InvalidFields
 
 KNOWN = frozenset(
@@ -22,17 +23,19 @@ KNOWN = frozenset(
         "order_by",
     }
 )
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _BRACKETS = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 _PLUS_LOST = re.compile(r"(.*T.*) (\d\d:?\d\d)")
 
 
 def metadata_filters(query: Iterable[tuple[str, str]]) -> dict[str, str] | None:
-    """The metadata that jobs must have; None when no job can have it (two values for one key)."""
+    """The metadata that jobs must have; None when no job can have it: two values for one key,
+    more pairs than a create takes, or what is no text."""
     wanted: dict[str, str] = {}
     for key, value in _pairs(query):
-        if wanted.setdefault(key, value) != value:
+        if wanted.setdefault(key, value) != value or _NO_TEXT.search(key + value):
             return None
-    return wanted
+    return wanted if len(wanted) <= MAX_METADATA_PAIRS else None
 
 
 def moment(text: str) -> float:
