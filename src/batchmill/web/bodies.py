@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 from fastapi import Request
 
-from batchmill.errors import InvalidInput, TooLarge
+from batchmill.errors import InvalidInput, TooLarge, Unavailable
 from batchmill.jsontext import is_utf8
-from batchmill.web.services import LARGE_BODY_BYTES, Services
+from batchmill.web.services import Services
+from batchmill.web.spool import Spool
 
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SKELETON_BYTES = 64 * 1024
@@ -79,33 +80,48 @@ async def json_object(
     few large ones may be held at once. `bulky` names the key whose value may be large,
     if there is one.
 
-    Raises `TooLarge`, or `InvalidInput` for what is no JSON, no object, or has a key twice.
+    Raises `TooLarge`, `Unavailable` where a large one does not get its turn, or `InvalidInput` for
+    what is no JSON, no object, or has a key twice.
     """
     refuse_encoded(request)
-    async with AsyncExitStack() as held:
-        digest = hashlib.sha256()
-        body = await _read(request, services, held, digest)
-        yield await asyncio.to_thread(_parse, body, bulky, digest.digest())
+    async with Spool(services) as spool, AsyncExitStack() as held:
+        digest = await _receive(request, services, spool)
+        if spool.is_large:
+            await held.enter_async_context(_turn(services))
+        body = await spool.read()
+        yield await asyncio.to_thread(_parse, body, bulky, digest)
 
 
-async def _read(
-    request: Request, services: Services, held: AsyncExitStack, digest: hashlib._Hash
-) -> bytes:
+@asynccontextmanager
+async def _turn(services: Services) -> AsyncIterator[None]:
+    """The right to hold a large body. Raises `Unavailable` when it does not come soon."""
+    try:
+        async with asyncio.timeout(services.rules.turn_seconds):
+            await services.large_bodies.acquire()
+    except TimeoutError as e:
+        raise Unavailable(
+            "Too many large bodies are being read; send it again later, or upload a file instead."
+        ) from e
+    try:
+        yield
+    finally:
+        services.large_bodies.release()
+
+
+async def _receive(request: Request, services: Services, spool: Spool) -> bytes:
+    """Take the whole body in; its SHA-256."""
     limit = services.rules.limits.body_bytes
-    pieces: list[bytes] = []
-    size = 0
+    digest = hashlib.sha256()
     async for chunk in chunks(request, services.rules.idle_seconds):
-        if size <= LARGE_BODY_BYTES < size + len(chunk):
-            await held.enter_async_context(services.large_bodies)
-        size += len(chunk)
-        if size > limit:
+        if spool.size_bytes + len(chunk) > limit:
             raise TooLarge(
                 f"A JSON body may have at most {limit:,} bytes; upload a file instead.",
                 code="body_too_large",
             )
         digest.update(chunk)
-        pieces.append(chunk)
-    return b"".join(pieces)
+        await spool.write(chunk)
+    await spool.finish()
+    return digest.digest()
 
 
 def _parse(body: bytes, bulky: str | None, digest: bytes) -> JsonObject:
