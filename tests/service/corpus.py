@@ -170,6 +170,10 @@ BODIES = [
     bad_body("null", b"null", "invalid_type"),
     bad_body("a key twice", b'{"model":"a","model":"b"}', "duplicate_key", "model"),
     bad_body("a metadata key twice", b'{"metadata":{"a":"1","a":"2"}}', "duplicate_key", "a"),
+    bad_body("an unknown key twice", b'{"x":1,"x":2}', "duplicate_key", "x"),
+    bad_body("over a thousand keys", json.dumps({str(n): n for n in range(1001)}).encode(), "invalid_value"),
+    bad_body("2 MB of an unknown key", b'{"x":"%b"}' % (b"x" * 2_000_000), "body_too_large", status=413),
+    Case("body: 2 MB where nothing is large", f"{JOBS}/{UUID}/extend", 413, "body_too_large", None, None, "POST", b" " * 2_000_000),
     Case("body: compressed", JOBS, 415, "unsupported_encoding", "content-encoding", None, "POST", b"x", {"content-encoding": "br"}),
     Case("body: a form", JOBS, 400, "invalid_json", None, None, "POST", form(FILE), HEADERS),
 ]  # fmt: skip
