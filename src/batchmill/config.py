@@ -99,7 +99,7 @@ class Settings(BaseModel):
     )
     max_job_lines: int = Field(1_000_000, ge=1, description="Lines of one job at most")
     max_inline_requests: int = Field(
-        10_000, ge=1, le=100_000, description="Inline requests of one job at most"
+        10_000, ge=1, le=100_000, description="Inline requests of one job at most; 100,000 or fewer"
     )
     max_file_size: SizeBytes = Field(512_000_000, ge=1, description="Size of one file at most")
     max_line_size: SizeBytes = Field(10_000_000, ge=1, description="Size of one line at most")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from functools import lru_cache
-from itertools import takewhile
+from itertools import product, takewhile
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -18,6 +18,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 MOST_MEMBERS = 1_000
+REPLACEMENTS = tuple(f"\\u{''.join(digits)}".encode() for digits in product("fF", "fF", "fF", "dD"))
+"""The ways to write U+FFFD as an escape, the usual one first."""
 
 _SKIP = msgspec.json.Decoder(Raw)
 _PIECE_BYTES = 1024 * 1024
@@ -130,15 +132,20 @@ def json_string(text: str) -> bytes:
     return encode_basestring_ascii(text).encode()
 
 
-def without_lone_surrogates(raw: bytes) -> bytes:
-    """JSON text in which every escaped lone surrogate is U+FFFD, for strict readers' sake.
+def without_lone_surrogates(raw: bytes, replacement: bytes = REPLACEMENTS[0]) -> bytes:
+    """JSON text in which every escaped lone surrogate is U+FFFD, for strict readers' sake. No byte
+    moves.
 
     Engines that cut an answer inside an emoji send such escapes. Text without any comes back
     as the same object.
     """
     if b"\\ud" not in raw and b"\\uD" not in raw:
         return raw
-    return _SURROGATES.sub(lambda m: m[0] if m.lastindex else rb"\ufffd", raw)
+    mended = bytearray(raw)
+    for found in _SURROGATES.finditer(raw):
+        if found.lastindex is None:
+            mended[found.start() : found.end()] = replacement
+    return bytes(mended)
 
 
 def _escape(text: str) -> str:

@@ -259,6 +259,7 @@ def parent(serve: Serve) -> dict[str, Any]:
         ({"custom_ids": ["line-0"], "only": "failed"}, "custom_ids"),
         ({"custom_ids": ["line-0", "line-1"]}, "custom_ids.1"),
         ({"custom_ids": ["nobody"]}, "custom_ids.0"),
+        ({"custom_ids": ["line-0", "\ud83d"]}, "custom_ids.1"),
         ([], None),
         (b"{", None),
         (b" ", None),

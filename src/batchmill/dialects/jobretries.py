@@ -105,11 +105,16 @@ def _custom_ids(body: JsonObject, services: Services, form: JobForm) -> list[str
         return None
     most = services.rules.limits.inline_requests
     try:
-        custom_ids = [_TEXT.decode(each) for each in items(raw, most)]
+        texts = items(raw, most)
+        custom_ids = [_TEXT.decode(text) for text in texts]
     except TooManyValues:
-        custom_ids = []
+        texts, custom_ids = [], []
     except (msgspec.DecodeError, RecursionError):
         raise form.invalid("custom_ids", "Must be a list of texts.") from None
     if not custom_ids:
         raise form.invalid("custom_ids", f"Must hold from 1 to {most:,} ids.")
+    for place, text in enumerate(texts):
+        if body.half is not None and body.half in bytes(text):
+            says = "Has half of a surrogate pair, which is no character."
+            raise form.invalid(f"custom_ids.{place}", says)
     return custom_ids

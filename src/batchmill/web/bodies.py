@@ -15,7 +15,14 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from batchmill.errors import InvalidInput, TooLarge, Unavailable
-from batchmill.jsontext import MOST_MEMBERS, TooManyValues, is_utf8, members
+from batchmill.jsontext import (
+    MOST_MEMBERS,
+    REPLACEMENTS,
+    TooManyValues,
+    is_utf8,
+    members,
+    without_lone_surrogates,
+)
 from batchmill.web.services import LARGE_BODY_BYTES, Services
 from batchmill.web.spool import Spool
 
@@ -27,11 +34,15 @@ LEAST_BYTES_PER_SECOND = 1024
 class JsonObject:
     """A body: every key's value as text in `raw`, and those that the route knows decoded in
     `values`, but for the one that may be large. `digest` is the SHA-256 of the bytes as they came.
+
+    Where `half` is set, it stands in that one for each half of a surrogate pair that was sent, and
+    nowhere else.
     """
 
     raw: Mapping[str, msgspec.Raw]
     values: Mapping[str, Any]
     digest: bytes = b""
+    half: bytes | None = None
 
 
 async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
@@ -131,9 +142,12 @@ def parse(body: bytes, known: Collection[str], bulky: str | None, digest: bytes)
     if not is_utf8(body):
         raise _malformed("The body is not UTF-8.")
     try:
-        raw = _unique(members(body))
+        found, half = _members(body, bulky)
+        raw = _unique(found)
         if bulky is not None:
             _refuse_large_rest(len(body), raw.get(bulky), bulky)
+        if half is not None and any(half in bytes(raw[key]) for key in raw if key != bulky):
+            raise _malformed("The body has half of a surrogate pair, which is no character.")
         values = {
             key: json.loads(bytes(raw[key]), object_pairs_hook=_unique)
             for key in known
@@ -148,7 +162,19 @@ def parse(body: bytes, known: Collection[str], bulky: str | None, digest: bytes)
         raise InvalidInput("The body must be a JSON object.", code="invalid_type") from e
     except (msgspec.DecodeError, ValueError) as e:
         raise _malformed(f"The body is not valid JSON: {e}") from e
-    return JsonObject(raw, values, digest)
+    return JsonObject(raw, values, digest, half)
+
+
+def _members(body: bytes, bulky: str | None) -> tuple[list[tuple[str, msgspec.Raw]], bytes | None]:
+    """The members, and what stands for halves of surrogate pairs, if there are any. Only a value
+    that may be large may have them, as a line of a file may."""
+    try:
+        return members(body), None
+    except msgspec.DecodeError:
+        half = next((each for each in REPLACEMENTS if each not in body), None)
+        if bulky is None or half is None:
+            raise
+    return members(without_lone_surrogates(body, half)), half
 
 
 def _refuse_large_rest(size_bytes: int, large: msgspec.Raw | None, bulky: str) -> None:

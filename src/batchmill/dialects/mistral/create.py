@@ -121,7 +121,7 @@ def _read_requests(body: JsonObject, limit: int) -> _Inline:
     lines: list[bytes] = []
     details: list[ErrorDetail] = []
     for place, each in enumerate(requests):
-        line = _line(place, bytes(each))
+        line = _line(place, bytes(each), body.half)
         if isinstance(line, bytes):
             lines.append(line)
         else:
@@ -129,22 +129,32 @@ def _read_requests(body: JsonObject, limit: int) -> _Inline:
     return _Inline(tuple(lines), tuple(details))
 
 
-def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
-    """One request as an input line: its id (else its index) and its body as it came."""
+def _line(place: int, raw: bytes, half: bytes | None) -> bytes | ErrorDetail:
+    """One request as an input line: its id (else its index) and its body as it came, but for
+    halves of surrogate pairs."""
     request = _request(place, raw)
     if isinstance(request, ErrorDetail):
         return request
-    try:
-        custom_id = _CUSTOM_ID.decode(request.get("custom_id", _NULL))
-    except msgspec.ValidationError:
-        return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
+    custom_id = _custom_id(place, request.get("custom_id", _NULL), half)
+    if isinstance(custom_id, ErrorDetail):
+        return custom_id
     body = bytes(request.get("body", _NULL))
     if body == b"null":
         return _detail("missing", ("requests", place, "body"), "Field required")
     if not body.startswith(b"{"):
         return _detail("dict_type", ("requests", place, "body"), "Must be an object")
-    name = json_string(str(place) if custom_id is None else custom_id)
-    return b'{"custom_id":' + name + b',"body":' + ascii_line(body) + b"}\n"
+    return b'{"custom_id":' + json_string(custom_id) + b',"body":' + ascii_line(body) + b"}\n"
+
+
+def _custom_id(place: int, raw: msgspec.Raw, half: bytes | None) -> str | ErrorDetail:
+    loc = ("requests", place, "custom_id")
+    if half is not None and half in bytes(raw):
+        return _detail("value_error", loc, "Has half of a surrogate pair, which is no character")
+    try:
+        custom_id = _CUSTOM_ID.decode(raw)
+    except msgspec.ValidationError:
+        return _detail("string_type", loc, "Must be a string")
+    return str(place) if custom_id is None else custom_id
 
 
 def _request(place: int, raw: bytes) -> dict[str, msgspec.Raw] | ErrorDetail:
