@@ -98,7 +98,9 @@ class Settings(BaseModel):
         256_000_000, ge=0, description="With less room than this nothing new is taken in or sent"
     )
     max_job_lines: int = Field(1_000_000, ge=1, description="Lines of one job at most")
-    max_inline_requests: int = Field(10_000, ge=1, description="Inline requests of one job at most")
+    max_inline_requests: int = Field(
+        10_000, ge=1, le=100_000, description="Inline requests of one job at most; 100,000 or fewer"
+    )
     max_file_size: SizeBytes = Field(512_000_000, ge=1, description="Size of one file at most")
     max_line_size: SizeBytes = Field(10_000_000, ge=1, description="Size of one line at most")
     max_pending_lines: int = Field(

@@ -1,4 +1,5 @@
-"""JSON as text: is it valid, and how to write it as one line of ASCII. Nothing is re-ordered.
+"""JSON as text: is it valid, what does it hold, and how to write it as one line of ASCII. Nothing
+is re-ordered.
 
 Result files are pure ASCII with one JSON value per physical line; both the lines of a job and
 the replies of engines are brought into that form here.
@@ -6,12 +7,22 @@ the replies of engines are brought into that form here.
 
 from __future__ import annotations
 
+import codecs
 import re
+from functools import lru_cache
+from itertools import product, takewhile
 from json.encoder import encode_basestring_ascii
+from typing import Any
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
-_SKIP = msgspec.json.Decoder(msgspec.Raw)
+MOST_MEMBERS = 1_000
+REPLACEMENTS = tuple(f"\\u{''.join(digits)}".encode() for digits in product("fF", "fF", "fF", "dD"))
+"""The ways to write U+FFFD as an escape, the usual one first."""
+
+_SKIP = msgspec.json.Decoder(Raw)
+_PIECE_BYTES = 1024 * 1024
 _SPACE = b" \t\r\n"
 _SPACES = bytes.maketrans(_SPACE, b" " * len(_SPACE))
 _SURROGATES = re.compile(
@@ -37,11 +48,66 @@ def is_utf8(raw: bytes) -> bool:
     """Whether `raw` decodes as UTF-8. JSON decoders that skip a field do not look."""
     if raw.isascii():
         return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        raw.decode()
+        for at in range(0, len(raw), _PIECE_BYTES):
+            decoder.decode(raw[at : at + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True
+
+
+class TooManyValues(Exception):
+    """A JSON object or list has more values than its reader takes; they were not held."""
+
+
+class _Key(str):
+    """A key that is equal to itself alone, so that a dict holds those that are repeated too."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def members(raw: bytes | Raw, most: int = MOST_MEMBERS) -> list[tuple[str, Raw]]:
+    """The members of a JSON object as they stand, repeated ones too, the values as text.
+
+    Raises `TooManyValues`, msgspec's `ValidationError` for what is no object, its `DecodeError` for
+    what is no JSON, and `RecursionError`.
+    """
+    left = most
+
+    def key(_: type, name: str) -> _Key:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TooManyValues
+        return _Key(name)
+
+    found = msgspec.json.decode(raw, type=dict[_Key, Raw], dec_hook=key)
+    return [(str(name), value) for name, value in found.items()]
+
+
+def items(raw: bytes | Raw, most: int) -> list[Raw]:
+    """The values of a JSON list as text. Raises as `members` does."""
+    try:
+        found = _list_decoder(most).decode(raw)
+    except msgspec.ValidationError as error:
+        if bytes(memoryview(raw)[:1]) == b"[":
+            raise TooManyValues from error
+        raise
+    return list(takewhile(lambda value: value is not UNSET, msgspec.structs.astuple(found)))
+
+
+@lru_cache(maxsize=4)
+def _list_decoder(most: int) -> msgspec.json.Decoder[Any]:
+    """Stops at the first value beyond `most`, where that of a list would hold all to count them."""
+    places = [(f"_{place}", Raw | UnsetType, UNSET) for place in range(most)]
+    found = msgspec.defstruct("_List", places, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(found)
 
 
 def ascii_line(raw: bytes) -> bytes:
@@ -66,15 +132,20 @@ def json_string(text: str) -> bytes:
     return encode_basestring_ascii(text).encode()
 
 
-def without_lone_surrogates(raw: bytes) -> bytes:
-    """JSON text in which every escaped lone surrogate is U+FFFD, for strict readers' sake.
+def without_lone_surrogates(raw: bytes, replacement: bytes = REPLACEMENTS[0]) -> bytes:
+    """JSON text in which every escaped lone surrogate is U+FFFD, for strict readers' sake. No byte
+    moves.
 
     Engines that cut an answer inside an emoji send such escapes. Text without any comes back
     as the same object.
     """
     if b"\\ud" not in raw and b"\\uD" not in raw:
         return raw
-    return _SURROGATES.sub(lambda m: m[0] if m.lastindex else rb"\ufffd", raw)
+    mended = bytearray(raw)
+    for found in _SURROGATES.finditer(raw):
+        if found.lastindex is None:
+            mended[found.start() : found.end()] = replacement
+    return bytes(mended)
 
 
 def _escape(text: str) -> str:

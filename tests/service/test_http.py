@@ -179,6 +179,26 @@ async def test_a_slow_body_that_goes_on_arrives(tmp_path: Path) -> None:
         assert len(rig.stored_files()) == 1
 
 
+async def test_slow_senders_of_large_bodies_keep_nobody_waiting(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (rig, port):
+        slow = [await Wire.to(port) for _ in range(3)]
+        for wire in slow:
+            start = b'{"x":"' + b"x" * 2_500_000
+            await wire.ask(post(5_000_000, path="/v1/batch/jobs"), start)
+        await _until(lambda: len(rig.stored_files()) == 3)
+        request = {"body": {**BODY, "text": "x" * 2_000_000}}
+        asked = {"endpoint": "/v1/chat/completions", "model": "small", "requests": [request]}
+        body = json.dumps(asked).encode()
+        quick = await Wire.to(port)
+        await quick.ask(post(len(body), path="/v1/batch/jobs"), body)
+        async with asyncio.timeout(10):
+            assert (await quick.answer())[0] == 200
+        await quick.close()
+        for wire in slow:
+            wire.writer.transport.abort()
+        await _until(lambda: len(rig.stored_files()) == 1)
+
+
 async def test_a_refused_client_that_never_ends_its_body_is_let_go(tmp_path: Path) -> None:
     async with serving(tmp_path, limits=Limits(file_bytes=1000)) as (_, port):
         wire = await Wire.to(port)

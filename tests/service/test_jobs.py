@@ -112,6 +112,23 @@ async def test_inline_bodies_reach_the_input_as_they_came(rig: Rig) -> None:
     assert written == b'{"custom_id":"0","body":' + wanted + b"}\n"
 
 
+@pytest.mark.parametrize("text", [b'"\\ud83d"', b'{"k":1,"k":2}', b"9" * 5_000])
+@pytest.mark.parametrize("size", [1, 100_000])
+async def test_an_inline_body_is_judged_as_a_line_of_a_file_is(
+    rig: Rig, text: bytes, size: int
+) -> None:
+    request = b'{"custom_id":"\\ufffd","body":{"a":%b,"pad":"%b"}}' % (text, b"x" * size)
+    asked = b'{"endpoint":"/v1/ocr","model":"small","requests":[%b]}' % request
+    reply = await rig.call("POST", JOBS, content=asked)
+    assert reply.status_code == 200, reply.text
+    file = await rig.upload(request + b"\n")
+    worker = await rig.worker()
+    for job in (reply.json(), await rig.create(input_files=[file["id"]])):
+        await rig.validate(worker)
+        seen = await rig.get(f"{JOBS}/{job['id']}")
+        assert (seen["errors"], seen["total_requests"]) == ([], 1)
+
+
 async def test_outputs_come_for_file_jobs_only_when_asked_for(rig: Rig) -> None:
     file = await rig.upload(lines(9))
     job = await rig.create(input_files=[file["id"]])

@@ -10,7 +10,7 @@ import pytest
 
 from batchmill.core.chores import Chores, sweep_orphans
 from batchmill.core.lines import LineRules
-from batchmill.core.names import probe_name
+from batchmill.core.names import body_name, probe_name
 from batchmill.deliveries import Tried, WebhookEndpoint
 from batchmill.model import Fate, Kind, Outcome
 from tests.service.rig import Rig, answered, lines, open_rig
@@ -155,3 +155,9 @@ async def test_what_workers_wrote_to_try_the_store_does_not_pile_up(rig: Rig) ->
     await rig.blobs.put_many([(probe_name("gone"), [b"written"])])
     await housekeep(rig)
     assert stored(rig, "probes/") == set()
+
+
+async def test_bodies_that_a_crash_left_are_swept(rig: Rig) -> None:
+    await rig.blobs.put_many([(body_name("left"), [b"{"])])
+    await housekeep(rig)
+    assert stored(rig, "bodies/") == set()

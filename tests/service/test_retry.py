@@ -257,6 +257,7 @@ def parent(serve: Serve) -> dict[str, Any]:
         ({"custom_ids": [1]}, "custom_ids"),
         ({"custom_ids": ["x"] * 10_001}, "custom_ids"),
         ({"custom_ids": ["line-0"], "only": "failed"}, "custom_ids"),
+        ({"custom_ids": ["line-0", "\ud83d"]}, "custom_ids.1"),
         ([], None),
         (b"{", None),
         (b" ", None),

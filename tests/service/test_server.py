@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from batchmill.core.models import Catalogue
 from batchmill.errors import BlobsUnavailable, LedgerUnavailable
 from batchmill.fleet import Beat, EngineState, EngineStatus
-from tests.service.rig import BODY, ENGINE, Rig, lines
+from tests.service.rig import BODY, ENGINE, Rig, lines, open_rig
 
 
 async def test_every_reply_has_a_request_id(rig: Rig) -> None:
@@ -315,3 +316,16 @@ async def test_a_large_body_is_read_within_bounds(rig: Rig) -> None:
     assert job["total_requests"] == 1
     reply = await rig.call("POST", "/v1/batch/jobs", content=b" " * (64 * 1024 * 1024 + 1))
     assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
+    assert rig.stored_files() == [f"inputs/{(await rig.get('/v1/files'))['data'][0]['id']}"]
+
+
+async def test_a_large_body_whose_turn_does_not_come_is_a_503(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, turn_seconds=0.1) as rig:
+        assert rig.app is not None
+        turns = rig.app.state.services.large_bodies
+        async with turns, turns:
+            body = b'{"endpoint":"/v1/ocr","requests":"%b"}' % (b"x" * 2_000_000)
+            reply = await rig.call("POST", "/v1/batch/jobs", content=body)
+            assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+            await rig.create(requests=[{"body": BODY}])
+        assert len(rig.stored_files()) == 1, "the small one's"

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchmill.jsontext import ascii_line, is_json, is_utf8, json_string, without_lone_surrogates
+from batchmill.jsontext import (
+    TooManyValues,
+    ascii_line,
+    is_json,
+    is_utf8,
+    items,
+    json_string,
+    members,
+    without_lone_surrogates,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
@@ -74,6 +83,33 @@ def test_one_value_of_any_kind_is_json(raw: bytes) -> None:
 def test_utf8_is_judged_apart() -> None:
     assert is_utf8("é".encode())
     assert not is_utf8(b"\xe9")
+    assert is_utf8(b"x" * (1024 * 1024 - 1) + "é".encode())
+    assert not is_utf8(b"x" * (1024 * 1024 - 1) + b"\xc3")
+
+
+def test_members_are_told_as_they_stand() -> None:
+    found = members(b' {"b": 1 , "a":[ ],"b":{"a":1,"a":2}}')
+    assert [(name, bytes(value)) for name, value in found] == [
+        ("b", b"1"),
+        ("a", b"[ ]"),
+        ("b", b'{"a":1,"a":2}'),
+    ]
+
+
+def test_items_are_told_as_they_stand() -> None:
+    assert [bytes(each) for each in items(b'[null, {"a": 1}, [2]]', 3)] == [
+        b"null",
+        b'{"a": 1}',
+        b"[2]",
+    ]
+    assert items(b"[]", 3) == []
+
+
+def test_more_values_than_are_taken_are_told() -> None:
+    with pytest.raises(TooManyValues):
+        items(b"[1,2,3,4]", 3)
+    with pytest.raises(TooManyValues):
+        members(b'{"a":1,"b":2}', 1)
 
 
 @given(st.text())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
@@ -7,10 +9,16 @@ from batchmill.core.submit import window_seconds
 from batchmill.dialects.ids import uuid_in
 from batchmill.dialects.mistral.create import read_order
 from batchmill.dialects.mistral.filters import metadata_filters, moment
-from batchmill.dialects.mistral.wire import STATUSES, Status, job_errors, states_of
+from batchmill.dialects.mistral.wire import (
+    STATUSES,
+    CreateBatchJob,
+    Status,
+    job_errors,
+    states_of,
+)
 from batchmill.model import DEFAULT_TENANT, JobState, LineError
 from batchmill.web.auth import Caller
-from batchmill.web.bodies import JsonObject
+from batchmill.web.bodies import JsonObject, parse
 from batchmill.web.errors import InvalidFields
 from batchmill.web.services import ApiRules
 from batchmill.web.uploads import plain_filename
@@ -89,6 +97,19 @@ def test_a_request_that_is_nested_too_deeply_is_told(ids: str) -> None:
     with pytest.raises(InvalidFields) as caught:
         read_order(body, {}, Caller(DEFAULT_TENANT), ApiRules())
     assert caught.value.details[0].loc == ["body", "requests"]
+
+
+def test_half_a_pair_is_replaced_in_a_body_and_told_from_what_was_sent() -> None:
+    sent = (
+        rb'{"endpoint":"/v1/ocr","model":"m","requests":[{"custom_id":"\ufffd\ud83d\ude00",'
+        rb'"body":{"a":"cut \ud83d","b":"\\ud83d\ufffd"}}]}'
+    )
+    body = parse(sent, CreateBatchJob.model_fields, "requests", b"")
+    [line] = read_order(body, {}, Caller(DEFAULT_TENANT), ApiRules()).requests
+    assert json.loads(line) == {
+        "custom_id": "\ufffd\U0001f600",
+        "body": {"a": "cut \ufffd", "b": "\\ud83d\ufffd"},
+    }
 
 
 @pytest.mark.parametrize(

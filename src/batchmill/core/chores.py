@@ -127,6 +127,7 @@ async def sweep_orphans(
         "jobs/": results_age_seconds,
         "inputs/": uploads_age_seconds,
         "uploads/": uploads_age_seconds,
+        "bodies/": uploads_age_seconds,
         "probes/": uploads_age_seconds,
     }
     for prefix, age in ages.items():

@@ -16,6 +16,11 @@ def piece_name(assembly: AssemblyId, piece: PieceId) -> BlobName:
     return BlobName(f"uploads/{assembly}/{piece}")
 
 
+def body_name(id: str) -> BlobName:
+    """A large body of a request, between its arrival and its reading."""
+    return BlobName(f"bodies/{id}")
+
+
 def part_name(job: JobId, n: int, epoch: int, i: int) -> BlobName:
     """The `i`th part that the owner of that epoch wrote for shard `n`."""
     return BlobName(f"jobs/{job}/parts/{n}.{epoch}.{i}")

@@ -13,6 +13,7 @@ from batchmill.core.submit import refuse_unserved, refuse_when_full
 from batchmill.dialects.jobforms import JobForm
 from batchmill.errors import Conflict, InvalidInput
 from batchmill.failures import FailureKind
+from batchmill.jsontext import TooManyValues, items
 from batchmill.model import Job
 from batchmill.results import Choice
 from batchmill.web.auth import Caller
@@ -21,7 +22,8 @@ from batchmill.web.services import Services
 
 Which = Literal["failed", "expired", "cancelled"]
 _NAMES = {kind.value: kind for kind in RETRIED}
-_TEXTS = msgspec.json.Decoder(list[str])
+_TEXT = msgspec.json.Decoder(str)
+_NULL = msgspec.Raw(b"null")
 
 
 class RetryJob(BaseModel):
@@ -41,7 +43,7 @@ async def retry(
 ) -> Job:
     """The child, recorded. Raises `InvalidInput` and `Conflict`; then there is none."""
     if _has_body(request):
-        async with json_object(request, services, bulky="custom_ids") as body:
+        async with json_object(request, services, RetryJob, bulky="custom_ids") as body:
             kinds, custom_ids = _read(body, services, form)
     else:
         kinds, custom_ids = RETRIED, None
@@ -108,13 +110,20 @@ def _read(
 
 def _custom_ids(body: JsonObject, services: Services, form: JobForm) -> list[str] | None:
     raw = body.raw.get("custom_ids")
-    if raw is None or bytes(raw) == b"null":
+    if raw is None or raw == _NULL:
         return None
+    most = services.rules.limits.inline_requests
     try:
-        custom_ids = _TEXTS.decode(raw)
+        texts = items(raw, most)
+        custom_ids = [_TEXT.decode(text) for text in texts]
+    except TooManyValues:
+        texts, custom_ids = [], []
     except (msgspec.DecodeError, RecursionError):
         raise form.invalid("custom_ids", "Must be a list of texts.") from None
-    most = services.rules.limits.inline_requests
-    if not 1 <= len(custom_ids) <= most:
+    if not custom_ids:
         raise form.invalid("custom_ids", f"Must hold from 1 to {most:,} ids.")
+    for place, text in enumerate(texts):
+        if body.half is not None and body.half in bytes(text):
+            says = "Has half of a surrogate pair, which is no character."
+            raise form.invalid(f"custom_ids.{place}", says)
     return custom_ids

@@ -85,7 +85,7 @@ class JobRoutes:
     ) -> Response:
         """Give an unfinished job more time: a longer window, counted from its creation."""
         asked = id_of_job(job_id)
-        async with json_object(request, services) as body:
+        async with json_object(request, services, ExtendJob) as body:
             window = read_fields(ExtendJob, body.values, self._form.invalid_status).window
         seconds = window_seconds(window)
         if seconds is None:

@@ -72,7 +72,7 @@ _PART: dict[str, Any] = {
 )
 async def create_upload(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Announce a file that comes in parts; they are taken for an hour."""
-    async with json_object(request, services) as body:
+    async with json_object(request, services, CreateUpload) as body:
         asked = read_fields(CreateUpload, body.values, INVALID_STATUS)
     check_purpose(asked.purpose)
     limit = services.rules.limits.file_bytes
@@ -140,7 +140,7 @@ async def complete_upload(
     request: Request, upload_id: str, services: Wired, caller: CallerOf
 ) -> Response:
     """Put the parts together into a file. Asked again with the same parts, it gives the same."""
-    async with json_object(request, services) as body:
+    async with json_object(request, services, CompleteUpload) as body:
         asked = read_fields(CompleteUpload, body.values, INVALID_STATUS)
     assembly = await _find(upload_id, services, caller)
     ids = tuple(piece_id(text) or PieceId("") for text in asked.part_ids)

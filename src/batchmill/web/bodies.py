@@ -5,34 +5,44 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
+from pydantic import BaseModel
 
-from batchmill.errors import InvalidInput, TooLarge
-from batchmill.jsontext import is_utf8
+from batchmill.errors import InvalidInput, TooLarge, Unavailable
+from batchmill.jsontext import (
+    MOST_MEMBERS,
+    REPLACEMENTS,
+    TooManyValues,
+    is_utf8,
+    members,
+    without_lone_surrogates,
+)
 from batchmill.web.services import LARGE_BODY_BYTES, Services
+from batchmill.web.spool import Spool
 
-_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SKELETON_BYTES = 64 * 1024
+Value = TypeVar("Value")
 LEAST_BYTES_PER_SECOND = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class JsonObject:
-    """A body: every key's value as text in `raw`, and decoded in `values`.
+    """A body: every key's value as text in `raw`, and those that the route knows decoded in
+    `values`, but for the one that may be large. `digest` is the SHA-256 of the bytes as they came.
 
-    The value of the `bulky` key stands in `raw` alone where it is over 64 KiB; `values` then has
-    None for it. `digest` is the SHA-256 of the bytes as they came.
+    Where `half` is set, it stands in that one for each half of a surrogate pair that was sent, and
+    nowhere else.
     """
 
     raw: Mapping[str, msgspec.Raw]
     values: Mapping[str, Any]
     digest: bytes = b""
+    half: bytes | None = None
 
 
 async def chunks(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
@@ -73,80 +83,117 @@ def refuse_encoded(request: Request) -> None:
 
 @asynccontextmanager
 async def json_object(
-    request: Request, services: Services, *, bulky: str | None = None
+    request: Request, services: Services, fields: type[BaseModel], *, bulky: str | None = None
 ) -> AsyncIterator[JsonObject]:
     """The JSON object that the request carries; let go of it when the block ends, since only a
-    few large ones may be held at once. `bulky` names the key whose value may be large,
-    if there is one.
+    few large ones may be held at once. `fields` has the keys that the route knows; `bulky` is the
+    one of them whose value may be large, if there is one: all else has at most 1 MiB.
 
-    Raises `TooLarge`, or `InvalidInput` for what is no JSON, no object, or has a key twice.
+    Raises `TooLarge`, `Unavailable` where a large one does not get its turn, or `InvalidInput` for
+    what is no JSON, no object, or has a key twice.
     """
     refuse_encoded(request)
-    async with AsyncExitStack() as held:
-        digest = hashlib.sha256()
-        body = await _read(request, services, held, digest)
-        yield await asyncio.to_thread(_parse, body, bulky, digest.digest())
+    async with Spool(services) as spool, AsyncExitStack() as held:
+        limit = services.rules.limits.body_bytes
+        limit = limit if bulky else min(limit, LARGE_BODY_BYTES)
+        digest = await _receive(request, services, spool, limit)
+        if spool.is_large:
+            await held.enter_async_context(_turn(services))
+        body = await spool.read()
+        yield await asyncio.to_thread(parse, body, fields.model_fields, bulky, digest)
 
 
-async def _read(
-    request: Request, services: Services, held: AsyncExitStack, digest: hashlib._Hash
-) -> bytes:
-    limit = services.rules.limits.body_bytes
-    pieces: list[bytes] = []
-    size = 0
+@asynccontextmanager
+async def _turn(services: Services) -> AsyncIterator[None]:
+    """The right to hold a large body. Raises `Unavailable` when it does not come soon."""
+    try:
+        async with asyncio.timeout(services.rules.turn_seconds):
+            await services.large_bodies.acquire()
+    except TimeoutError as e:
+        raise Unavailable(
+            "Too many large bodies are being read; send it again later, or upload a file instead."
+        ) from e
+    try:
+        yield
+    finally:
+        services.large_bodies.release()
+
+
+async def _receive(request: Request, services: Services, spool: Spool, limit: int) -> bytes:
+    """Take the whole body in; its SHA-256."""
+    digest = hashlib.sha256()
     async for chunk in chunks(request, services.rules.idle_seconds):
-        if size <= LARGE_BODY_BYTES < size + len(chunk):
-            await held.enter_async_context(services.large_bodies)
-        size += len(chunk)
-        if size > limit:
+        if spool.size_bytes + len(chunk) > limit:
             raise TooLarge(
                 f"A JSON body may have at most {limit:,} bytes; upload a file instead.",
                 code="body_too_large",
             )
         digest.update(chunk)
-        pieces.append(chunk)
-    return b"".join(pieces)
+        await spool.write(chunk)
+    await spool.finish()
+    return digest.digest()
 
 
-def _parse(body: bytes, bulky: str | None, digest: bytes) -> JsonObject:
+def parse(body: bytes, known: Collection[str], bulky: str | None, digest: bytes) -> JsonObject:
+    """The object that these bytes are; raises as `json_object` does. Whatever stands in it, no
+    more is held than it has bytes, and about twenty times those of what may not be large."""
     if not body.strip():
         raise _malformed("The body is empty; send a JSON object.")
     if not is_utf8(body):
         raise _malformed("The body is not UTF-8.")
     try:
-        raw = _TOP.decode(body)
-        values = json.loads(
-            _skeleton(body, raw.get(bulky) if bulky else None),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-        )
+        found, half = _members(body, bulky)
+        raw = _unique(found)
+        if bulky is not None:
+            _refuse_large_rest(len(body), raw.get(bulky), bulky)
+        if half is not None and any(half in bytes(raw[key]) for key in raw if key != bulky):
+            raise _malformed("The body has half of a surrogate pair, which is no character.")
+        values = {
+            key: json.loads(bytes(raw[key]), object_pairs_hook=_unique)
+            for key in known
+            if key in raw and key != bulky
+        }
+    except TooManyValues as e:
+        says = f"The body has more than {MOST_MEMBERS:,} keys; leave out what is not known here."
+        raise InvalidInput(says, code="invalid_value") from e
     except RecursionError as e:
         raise _malformed("The body is nested too deeply.") from e
     except msgspec.ValidationError as e:
         raise InvalidInput("The body must be a JSON object.", code="invalid_type") from e
     except (msgspec.DecodeError, ValueError) as e:
         raise _malformed(f"The body is not valid JSON: {e}") from e
-    return JsonObject(raw, values, digest)
+    return JsonObject(raw, values, digest, half)
 
 
-def _skeleton(body: bytes, value: msgspec.Raw | None) -> bytes:
-    """The body with a large value blanked, so that decoding the rest costs little."""
-    if value is None or memoryview(value).nbytes < _SKELETON_BYTES:
-        return body
-    return body.replace(value, b"null", 1)
+def _members(body: bytes, bulky: str | None) -> tuple[list[tuple[str, msgspec.Raw]], bytes | None]:
+    """The members, and what stands for halves of surrogate pairs, if there are any. Only a value
+    that may be large may have them, as a line of a file may."""
+    try:
+        return members(body), None
+    except msgspec.DecodeError:
+        half = next((each for each in REPLACEMENTS if each not in body), None)
+        if bulky is None or half is None:
+            raise
+    return members(without_lone_surrogates(body, half)), half
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_large_rest(size_bytes: int, large: msgspec.Raw | None, bulky: str) -> None:
+    """Raise `TooLarge` where too much stands beside the value that may be large."""
+    if size_bytes - len(memoryview(large or b"")) > LARGE_BODY_BYTES:
+        raise TooLarge(
+            f"The body may have at most {LARGE_BODY_BYTES:,} bytes beside its `{bulky}`; leave out "
+            "what is not known here.",
+            code="body_too_large",
+        )
+
+
+def _unique(pairs: Sequence[tuple[str, Value]]) -> dict[str, Value]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidInput(f"The key '{twice}' stands twice.", param=twice, code="duplicate_key")
     return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _malformed(message: str) -> InvalidInput:

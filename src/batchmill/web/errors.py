@@ -270,5 +270,5 @@ _DESCRIPTIONS = {
     416: "The file has no such range.",
     422: "A field or parameter has an impossible value.",
     500: "The server lost something it should have.",
-    503: "The server's storage is not available or full; nothing was changed.",
+    503: "The server's storage is away or full, or it is too busy; nothing was changed.",
 }

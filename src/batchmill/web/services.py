@@ -36,7 +36,8 @@ class ApiRules:
 
     `public_url` is what links start with (no slash at its end); None takes the request's own
     address. Uploads are refused while less than `low_disk_bytes` are free. Kept seconds of 0
-    mean for ever. A body that stands still for `idle_seconds` is given up.
+    mean for ever. A body that stands still for `idle_seconds` is given up, and a large one that
+    has come whole waits `turn_seconds` for its turn to be read.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -46,6 +47,7 @@ class ApiRules:
     keep_results_seconds: float = 30 * 86400.0
     low_disk_bytes: int = 256_000_000
     idle_seconds: float = 60.0
+    turn_seconds: float = 30.0
     endpoints: tuple[str, ...] = ENDPOINTS
 
 
@@ -61,7 +63,7 @@ class Services:
     wake: Callable[[], None]
     meter: Meter = field(default_factory=Meter)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
-    """Bodies over 1 MiB that may be held in memory at once."""
+    """Whose turn it is: bodies over 1 MiB that may be held in memory at once."""
     webhooks: Guard | None = None
     """Which webhooks may be called; None where nothing can be signed."""
 

@@ -5,10 +5,8 @@ Every problem of the fields is found together and told in FastAPI's `detail` for
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from pydantic import ValidationError
@@ -17,23 +15,23 @@ from batchmill.core.submit import Order, window_seconds
 from batchmill.dialects.extensions import add_headers
 from batchmill.dialects.ids import file_id
 from batchmill.dialects.mistral.wire import CreateBatchJob
-from batchmill.jsontext import ascii_line, json_string
+from batchmill.jsontext import (
+    MOST_MEMBERS,
+    TooManyValues,
+    ascii_line,
+    items,
+    json_string,
+    members,
+)
 from batchmill.model import Dialect, OnInvalid
 from batchmill.web.auth import Caller
 from batchmill.web.bodies import JsonObject
 from batchmill.web.errors import ErrorDetail, InvalidFields
 from batchmill.web.services import ApiRules
 
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MAX_DETAILS = 100
-
-
-class _Request(msgspec.Struct):
-    custom_id: str | None = None
-    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
+_NULL = msgspec.Raw(b"null")
+_CUSTOM_ID = msgspec.json.Decoder(str | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +107,21 @@ def _contradictions(asked: CreateBatchJob, inline: _Inline, rules: ApiRules) -> 
 def _read_requests(body: JsonObject, limit: int) -> _Inline:
     """The inline requests as input lines, or what is wrong with them."""
     raw = body.raw.get("requests")
-    if raw is None or bytes(raw) == b"null":
+    if raw is None or raw == _NULL:
         return _Inline()
     try:
-        requests = _LIST.decode(raw)
+        requests = items(raw, limit)
+    except TooManyValues:
+        says = f"At most {limit} requests; upload more as a file"
+        return _Inline(details=(_detail("too_long", ("requests",), says),))
     except msgspec.ValidationError:
         return _Inline(details=(_detail("list_type", ("requests",), "Must be a list"),))
     except RecursionError:
         return _Inline(details=(_detail("value_error", ("requests",), "Is nested too deeply"),))
-    if len(requests) > limit:
-        says = f"At most {limit} requests; upload more as a file"
-        return _Inline(details=(_detail("too_long", ("requests",), says),))
     lines: list[bytes] = []
     details: list[ErrorDetail] = []
     for place, each in enumerate(requests):
-        line = _line(place, bytes(each))
+        line = _line(place, bytes(each), body.half)
         if isinstance(line, bytes):
             lines.append(line)
         else:
@@ -131,42 +129,49 @@ def _read_requests(body: JsonObject, limit: int) -> _Inline:
     return _Inline(tuple(lines), tuple(details))
 
 
-def _line(place: int, raw: bytes) -> bytes | ErrorDetail:
-    """One request as an input line: its id (else its index) and its body as it came."""
+def _line(place: int, raw: bytes, half: bytes | None) -> bytes | ErrorDetail:
+    """One request as an input line: its id (else its index) and its body as it came, but for
+    halves of surrogate pairs."""
     request = _request(place, raw)
     if isinstance(request, ErrorDetail):
         return request
-    text = b"null" if request.body is msgspec.UNSET else bytes(request.body)
-    if text == b"null":
+    custom_id = _custom_id(place, request.get("custom_id", _NULL), half)
+    if isinstance(custom_id, ErrorDetail):
+        return custom_id
+    body = bytes(request.get("body", _NULL))
+    if body == b"null":
         return _detail("missing", ("requests", place, "body"), "Field required")
-    if not text.startswith(b"{"):
+    if not body.startswith(b"{"):
         return _detail("dict_type", ("requests", place, "body"), "Must be an object")
-    custom_id = json_string(str(place) if request.custom_id is None else request.custom_id)
-    return b'{"custom_id":' + custom_id + b',"body":' + ascii_line(text) + b"}\n"
+    return b'{"custom_id":' + json_string(custom_id) + b',"body":' + ascii_line(body) + b"}\n"
 
 
-def _request(place: int, raw: bytes) -> _Request | ErrorDetail:
-    if not raw.startswith(b"{"):
-        return _detail("dict_type", ("requests", place), "Must be an object")
+def _custom_id(place: int, raw: msgspec.Raw, half: bytes | None) -> str | ErrorDetail:
+    loc = ("requests", place, "custom_id")
+    if half is not None and half in bytes(raw):
+        return _detail("value_error", loc, "Has half of a surrogate pair, which is no character")
     try:
-        twice, request = _key_twice(raw), _REQUEST.decode(raw)
+        custom_id = _CUSTOM_ID.decode(raw)
+    except msgspec.ValidationError:
+        return _detail("string_type", loc, "Must be a string")
+    return str(place) if custom_id is None else custom_id
+
+
+def _request(place: int, raw: bytes) -> dict[str, msgspec.Raw] | ErrorDetail:
+    """The members of one request; `custom_id` and `body` stand in it once at most."""
+    try:
+        found = members(raw)
+    except TooManyValues:
+        return _detail("too_long", ("requests", place), f"At most {MOST_MEMBERS} keys")
     except RecursionError:
         return _detail("value_error", ("requests", place), "Is nested too deeply")
     except msgspec.ValidationError:
-        return _detail("string_type", ("requests", place, "custom_id"), "Must be a string")
-    if twice is not None:
-        return _detail("value_error", ("requests", place, twice), "The key stands twice")
-    return request
-
-
-def _key_twice(raw: bytes) -> str | None:
-    """`custom_id` or `body` where the request itself has it twice."""
-    if raw.count(b'"custom_id"') < 2 and raw.count(b'"body"') < 2:
-        return None
-    objects: list[list[tuple[str, Any]]] = []
-    json.loads(raw, object_pairs_hook=objects.append, parse_int=str, parse_float=str)
-    keys = [key for key, _ in objects[-1]]
-    return next((key for key in ("custom_id", "body") if keys.count(key) > 1), None)
+        return _detail("dict_type", ("requests", place), "Must be an object")
+    names = [name for name, _ in found]
+    for name in ("custom_id", "body"):
+        if names.count(name) > 1:
+            return _detail("value_error", ("requests", place, name), "The key stands twice")
+    return dict(found)
 
 
 def _detail(kind: str, loc: tuple[str | int, ...], says: str) -> ErrorDetail:

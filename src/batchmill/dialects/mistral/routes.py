@@ -101,7 +101,7 @@ async def list_batch_jobs(
 )
 async def create_batch_job(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Create a job from uploaded files or inline requests; it starts at once."""
-    async with json_object(request, services, bulky="requests") as body:
+    async with json_object(request, services, CreateBatchJob, bulky="requests") as body:
         once, rules = once_of(request, body, caller), services.rules
         order = await asyncio.to_thread(read_order, body, request.headers, caller, rules)
         order = replace(order, once=once)

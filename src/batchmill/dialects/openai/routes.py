@@ -64,7 +64,7 @@ async def list_batches(
 )
 async def create_batch(request: Request, services: Wired, caller: CallerOf) -> Response:
     """Create a batch over an uploaded file; it starts at once."""
-    async with json_object(request, services) as body:
+    async with json_object(request, services, CreateBatch) as body:
         once = once_of(request, body, caller, counts_retries=True)
         order = replace(read_order(body, request.headers, caller, services.rules), once=once)
     await require_webhook(services, order)
