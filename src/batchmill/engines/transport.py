@@ -142,7 +142,8 @@ class HttpTransport:
         self._out.add(exchange)
         if not self._watching:
             self._watch_time()
-        request = (b"%b%d\r\n\r\n" % (head, len(body)), body)
+        whole_head = b"%b%d\r\n\r\n" % (head, len(body))
+        request = (whole_head, body) if body else (whole_head,)  # asyncio never ends an empty piece
         connection = self._idle_connection(now)
         if connection is not None:
             connection.begin(exchange, request)
