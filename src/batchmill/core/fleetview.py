@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from batchmill.clock import Clock
 from batchmill.core.claiming import Appetite
-from batchmill.core.models import Catalogue
+from batchmill.core.models import Catalogue, is_known
 from batchmill.errors import LedgerUnavailable
 from batchmill.ports import Ledger
 
@@ -23,9 +24,11 @@ ADVICE = (
 
 
 async def look_at_fleet(ledger: Ledger, appetite: Appetite) -> Catalogue:
-    """What the engines of all workers serve, by what the ledger says now."""
-    appetite.hear(await ledger.engines())
-    return appetite.fleet()
+    """What the engines of all workers serve, by what this one and the ledger say now."""
+    seen = await ledger.engines()
+    appetite.hear(seen)
+    fleet = appetite.fleet()
+    return replace(fleet, engines=(*fleet.engines, *filter(is_known, seen)))
 
 
 async def follow_fleet(

@@ -94,7 +94,7 @@ class Worker:
         to_run = (ledger, blobs, *copying, clock, copier, self._storeroom.said)
         only, is_ending = rules.only_model, lambda: self._stopping
         self._bench = Bench(*to_run, self._appetite.fleet, is_ending=is_ending, only_model=only)
-        chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds)
+        chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds, self._known)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all, self._storeroom.said)
             for kinds in CHORES
@@ -109,7 +109,7 @@ class Worker:
         release. Calls that are still out after the drain time are aborted."""
         ledger = self._stores.ledger
         self._owner = await ledger.register(self._name, new_id(), socket.gethostname(), os.getpid())
-        await look_at_fleet(ledger, self._appetite)
+        await self._known()
         self._heart = Heart(
             self._stores.open_ledger,
             self._owner,
@@ -138,6 +138,9 @@ class Worker:
     def catalogue(self) -> Catalogue:
         """What its engines serve, as they were last seen."""
         return self._appetite.catalogue()
+
+    async def _known(self) -> Catalogue:
+        return await look_at_fleet(self._stores.ledger, self._appetite)
 
     def hold_at_most(self, lines: int) -> None:
         """Send nothing new while so many outcomes are not durable yet: with what is in flight,
