@@ -5,7 +5,7 @@ Every method is one whole, atomic domain step. Implementations: `ledger/`, `blob
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -61,12 +61,12 @@ class Want:
     """
 
     limit: int
-    serving: frozenset[str] | None = None
+    serving: Container[str] | None = None
     not_jobs: frozenset[JobId] = frozenset()
     running: bool = True
     settling: bool = True
     settle_limit: int = 0
-    servable: frozenset[str] | None = None
+    servable: Container[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,15 +67,21 @@ class Rig:
     client: httpx2.AsyncClient | None = None
 
     def wire(self, rules: ApiRules) -> FastAPI:
-        async def catalogue() -> Catalogue:
-            return self.catalogue
-
         def wake() -> None:
             self.woken += 1
 
-        parts = (self.ledger, self.blobs, catalogue, rules, self.clock, wake, ROUTERS)
+        parts = (self.ledger, self.blobs, self.known, rules, self.clock, wake, ROUTERS)
         self.app = create_api(*parts, webhooks=self.webhooks)
         return self.app
+
+    async def known(self) -> Catalogue:
+        """The catalogue as it is now."""
+        return self.catalogue
+
+    def chores(self, keep_uploads: float = 0.0, **limits: int) -> Chores:
+        """Runs chores as a worker does."""
+        rules = LineRules(**limits)
+        return Chores(self.ledger, self.blobs, rules, keep_uploads, self.known)
 
     async def call(self, method: str, path: str, **given: Any) -> httpx2.Response:
         assert self.client is not None
@@ -145,13 +151,12 @@ class Rig:
     async def validate(self, owner: Owner, **limits: int) -> None:
         """Validate the next job as a worker does."""
         lease, job = await self._chore(owner, Kind.VALIDATE)
-        rules = LineRules(can_serve=self.catalogue.can_serve, **limits)
-        await Chores(self.ledger, self.blobs, rules, 0.0).run(lease, job)
+        await self.chores(**limits).run(lease, job)
 
     async def sweep(self) -> None:
         """Do the housekeeping that is due."""
         lease, _ = await self._chore(await self.worker(), Kind.SWEEP)
-        await Chores(self.ledger, self.blobs, LineRules(), 0.0).run(lease, None)
+        await self.chores().run(lease, None)
 
     async def refuse(self, owner: Owner, errors: Sequence[LineError], total: int) -> None:
         lease, _ = await self._chore(owner, Kind.VALIDATE)

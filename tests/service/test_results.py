@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchmill.core.chores import Chores
 from batchmill.core.following import Cursor, Follower
-from batchmill.core.lines import LineRules
 from batchmill.errors import BlobMissing
 from batchmill.model import Fate, Outcome
 from batchmill.ports import Want
@@ -49,7 +47,7 @@ async def drop_parts(rig: Rig) -> None:
     """Sweep, as a worker does every half a minute."""
     claimed = await rig.ledger.claim_chore(await rig.worker(), ["sweep"])  # type: ignore[list-item]
     assert claimed is not None
-    await Chores(rig.ledger, rig.blobs, LineRules(), 0.0).run(*claimed)
+    await rig.chores().run(*claimed)
 
 
 async def test_a_line_is_the_one_of_its_file_with_a_cursor(rig: Rig) -> None:
@@ -152,7 +150,7 @@ async def test_results_past_their_retention_are_gone(rig: Rig) -> None:
     await drop_parts(rig)
     claimed = await rig.ledger.claim_chore(await rig.worker(), ["prune"])  # type: ignore[list-item]
     assert claimed is not None
-    await Chores(rig.ledger, rig.blobs, LineRules(), 0.0).run(*claimed)
+    await rig.chores().run(*claimed)
     assert (await rig.call("GET", f"{JOBS}/{job}/results")).status_code == 410
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchmill.core.chores import Chores, sweep_orphans
-from batchmill.core.lines import LineRules
+from batchmill.core.chores import sweep_orphans
 from batchmill.core.names import body_name, probe_name
 from batchmill.deliveries import Tried, WebhookEndpoint
 from batchmill.model import Fate, Kind, Outcome
@@ -29,7 +28,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def housekeep(rig: Rig, keep_uploads: float = 30 * DAY) -> None:
     """All housekeeping that is due, and a scan for blobs that nobody needs, however young."""
     owner = await rig.worker()
-    chores = Chores(rig.ledger, rig.blobs, LineRules(), keep_uploads)
+    chores = rig.chores(keep_uploads)
     for _ in range(2):
         while found := await rig.ledger.claim_chore(owner, [Kind.SWEEP, Kind.PRUNE]):
             await chores.run(*found)

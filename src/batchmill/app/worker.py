@@ -8,7 +8,6 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 
 import uvloop
@@ -80,10 +79,9 @@ def make_worker(
     *,
     sends: bool = True,
     only_model: str | None = None,
-    can_serve: Callable[[str], bool] = lambda _: True,
 ) -> Worker:
     """A worker over these stores, which the caller closes. Lines go to `only_model`, whatever
-    they name, where there is one; else validation refuses those of which `can_serve` says no."""
+    they name, where there is one."""
     settings = orders.settings
     rules = rules_of(settings, blobs.group_seconds, sends=sends)
     return Worker(
@@ -92,7 +90,7 @@ def make_worker(
         [(spec, opened(spec)) for spec in orders.engines],
         settings.models,
         FORMATS,
-        LineRules(can_serve, settings.max_line_size, settings.max_job_lines),
+        LineRules(max_line_bytes=settings.max_line_size, max_lines=settings.max_job_lines),
         clock,
         replace(rules, only_model=only_model),
         released=budget.release,

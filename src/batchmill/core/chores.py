@@ -9,7 +9,8 @@ sweep      deletes blobs that nobody refers to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
@@ -17,6 +18,7 @@ import structlog
 from batchmill.clock import new_id
 from batchmill.core.children import begin_child
 from batchmill.core.lines import LineRules
+from batchmill.core.models import Catalogue
 from batchmill.core.validate import no_such_input, validate
 from batchmill.errors import BlobMissing
 from batchmill.model import BlobName, FileId, Job, Kind, Lease, LineError
@@ -32,12 +34,14 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Chores:
-    """Runs one chore at a time for a process."""
+    """Runs one chore at a time for a process. Lines whose model the `catalogue` of that moment
+    cannot serve are bad ones."""
 
     ledger: Ledger
     blobs: Blobs
     rules: LineRules
     upload_retention_seconds: float
+    catalogue: Callable[[], Awaitable[Catalogue]]
 
     async def run(self, lease: Lease, job: Job | None) -> None:
         """Do the leased chore to its end. Raises what the ports raise; the caller strikes."""
@@ -65,8 +69,9 @@ class Chores:
         if not inputs:
             await self.ledger.refuse(lease, [no_such_input(job)], 1)
             return
+        rules = replace(self.rules, can_serve=(await self.catalogue()).can_serve)
         try:
-            plan = await validate(job, inputs, self.blobs, self.rules)
+            plan = await validate(job, inputs, self.blobs, rules)
         except BlobMissing as error:
             message = f"The input file can no longer be read: {error}"
             log.warning("job_input_missing", job=job.id, blob=error.name)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchmill.core.holdings import Holdings
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links
-from batchmill.core.models import Catalogue, is_usable
+from batchmill.core.models import WILDCARD, Catalogue, is_usable
 from batchmill.core.pool import Pool
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
+from batchmill.fleet import EngineStatus
 from batchmill.model import JobId
 from batchmill.ports import Want
 
@@ -121,8 +122,8 @@ def what_to_claim(
     *,
     low: bool,
     may_send: bool,
-    serving: frozenset[str] | None,
-    servable: frozenset[str] | None = None,
+    serving: Container[str] | None,
+    servable: Container[str] | None = None,
     more_of: frozenset[JobId] = frozenset(),
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
@@ -156,6 +157,10 @@ def _running(shards: Sequence[OpenShard]) -> list[OpenShard]:
     return [shard for shard in shards if shard.lease.stop is None]
 
 
+def _is_for(model: str | None, serving: Container[str] | None) -> bool:
+    return model is None or serving is None or model in serving
+
+
 class Appetite:
     """What a worker lacks: for which of its engines too few lines are here, as far as it knows of
     work for them."""
@@ -170,6 +175,8 @@ class Appetite:
     ) -> None:
         self._links, self._aliases, self._pool, self._holdings = links, aliases, pool, holdings
         self._room = room
+        self._elsewhere: tuple[EngineStatus, ...] = ()
+        """The engines that only other workers have."""
         self.workers = 1
         """How many share the work, this one included."""
         self.work = True
@@ -189,10 +196,29 @@ class Appetite:
         """What the engines serve, as they were last seen."""
         return Catalogue(self._aliases, self._links.statuses())
 
-    def rename(self, aliases: Mapping[str, str]) -> bool:
-        """Read lines with these aliases from now on; whether they are others than before."""
-        before, self._aliases = self._aliases, aliases
-        return before != aliases
+    def fleet(self) -> Catalogue:
+        """What the engines of all workers serve: by this lines get the names that are sent."""
+        return Catalogue(self._aliases, (*self._links.statuses(), *self._elsewhere))
+
+    def serving(self, links: Iterable[Link]) -> Container[str] | None:
+        """The names that may be asked of these engines now; None: any."""
+        return self.fleet().serving(each.status for each in links)
+
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether one name stands for all that no engine serves."""
+        return WILDCARD in self._aliases
+
+    def hear(self, seen: Iterable[EngineStatus]) -> None:
+        """Take in what was last seen of engines by whomever."""
+        seen = tuple(seen)
+        self._links.remember(seen)
+        mine = {each.spec.name for each in self._links}
+        self._elsewhere = tuple(engine for engine in seen if engine.name not in mine)
+
+    def rename(self, aliases: Mapping[str, str]) -> None:
+        """Read lines with these aliases from now on."""
+        self._aliases = aliases
 
     def look_again(self) -> None:
         """There may be work for every engine."""
@@ -215,7 +241,7 @@ class Appetite:
             shard.job.id
             for shard in self._holdings.shards()
             if shard.job.id not in want.not_jobs
-            and (not low or want.serving is None or shard.job.model in {None, *want.serving})
+            and (not low or _is_for(shard.job.model, want.serving))
         }
         return True
 
@@ -245,7 +271,7 @@ class Appetite:
     def waiting_lines(self) -> Counter[str]:
         """How many lines of each model wait here, those of shards that are still read included."""
         waiting = self._pool.ready_lines()
-        catalogue = self.catalogue()
+        catalogue = self.fleet()
         for shard in self._holdings.shards():
             if not shard.opened:
                 waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
@@ -261,14 +287,13 @@ class Appetite:
         self._was_full = is_full(_running(shards), self._room)
         if self._was_full and not self._may_have_spare:
             return None
-        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
         return what_to_claim(
             shards,
             self._room,
             low=bool(low),
             may_send=may_send,
-            serving=served.serving(),
-            servable=self.catalogue().serving(),
+            serving=self.serving(low or self._links),
+            servable=self.serving(self._links),
             more_of=more_of,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from batchmill.core.links import Link
 from batchmill.core.pool import Pool
@@ -14,7 +14,7 @@ def out_of_hours(
     shards: Sequence[OpenShard],
     pool: Pool,
     links: Iterable[Link],
-    serving: Collection[str] | None,
+    serving: Container[str] | None,
 ) -> list[OpenShard]:
     """The shards of jobs none of whose waiting lines is for an engine within its schedule: they
     are released, for whoever has one. A job that would be claimed here again at once, by its

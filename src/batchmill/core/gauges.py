@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from batchmill.core.links import Link
-from batchmill.core.models import any_up
+from batchmill.core.models import any_up, is_known
 from batchmill.core.pool import Pool
 from batchmill.core.waiting import gravest
 from batchmill.core.work import OpenShard
@@ -84,8 +84,9 @@ def _blocked(
         link.gate.blocked(route, now) for route in routes for link in links if link.serves(route[1])
     ]
     if routes and not reasons:
-        is_any_up = any_up(link.status for link in links)
-        return WaitingReason.MODEL_NOT_SERVED if is_any_up else WaitingReason.ENGINE_DOWN
+        seen = [link.status for link in links]
+        is_refused = any_up(seen) and all(map(is_known, seen))
+        return WaitingReason.MODEL_NOT_SERVED if is_refused else WaitingReason.ENGINE_DOWN
     if reasons and all(reason is not None for reason in reasons):
         return gravest(reasons)
     if pool.delayed_lines()[job]:

@@ -15,6 +15,7 @@ from batchmill.core.gate import Route
 from batchmill.core.links import Link, follow_schedule, watch
 from batchmill.core.links import link as new_link
 from batchmill.core.loads import follow_load
+from batchmill.core.models import is_known
 from batchmill.fleet import EngineSpec, EngineStatus
 
 log = structlog.get_logger()
@@ -76,6 +77,23 @@ class Links:
     def statuses(self) -> tuple[EngineStatus, ...]:
         """What was last seen of each."""
         return tuple(each.status for each in self._links)
+
+    def remember(self, seen: Iterable[EngineStatus]) -> None:
+        """Hold for what engines serve that were not seen yet what they did when somebody saw them
+        last, or what another replica of the same engine does."""
+        names = {engine.name: engine for engine in seen if is_known(engine)}
+        replicas = {
+            each.spec.url: each.status.models
+            for each in self._links
+            if each.spec.connect_to and each.status.models
+        }
+        for each in self._links:
+            if is_known(each.status):
+                continue
+            if (before := names.get(each.spec.name)) is not None:
+                each.status = replace(each.status, models=before.models, seen_at=before.seen_at)
+            elif each.spec.connect_to:
+                each.status = replace(each.status, models=replicas.get(each.spec.url, ()))
 
     async def watch(self, clock: Clock, changed: Callable[[], None]) -> None:
         """Probe all of them and follow their schedules for ever, also those that are added;

@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import structlog
 
@@ -80,6 +79,8 @@ class Bench:
     clock: Clock
     copier: Copier
     storage: StorageSaid
+    catalogue: Callable[[], Catalogue]
+    """What the engines of all workers serve, as they were last seen."""
     is_ending: Callable[[], bool]
     """The worker was asked to end: nothing is waited for any more."""
     closing: asyncio.Semaphore = field(
@@ -90,10 +91,10 @@ class Bench:
     """What every line is sent to, whatever it names; None: what it names."""
 
 
-async def run_shard(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> None:
+async def run_shard(shard: OpenShard, bench: Bench) -> None:
     """Run a leased shard to its end. Storage that cannot be used is waited for; a lease that
     is lost meanwhile ends the run without a trace."""
-    opened = await _opened(shard, bench, catalogue)
+    opened = await _opened(shard, bench)
     shard.opened = True
     if opened is None:
         return
@@ -157,7 +158,7 @@ class Opened:
     same: dict[Original, list[OpenLine]] = field(default_factory=dict)
 
 
-async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opened | None:
+async def _opened(shard: OpenShard, bench: Bench) -> Opened | None:
     """Read the shard and adopt what was published; what is left of it, or None when its job had to
     be stopped instead."""
     lease = shard.lease
@@ -173,7 +174,7 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opene
     lines: list[OpenLine] = []
     try:
         shard.data, order = await read_shard(lease, bench.blobs)
-        lines = _lines(shard, order, catalogue, bench.only_model)
+        lines = _lines(shard, order, bench)
     except BlobMissing as error:
         if lease.stop is None:
             await _fail_job(shard, error, bench)
@@ -193,10 +194,8 @@ async def _opened(shard: OpenShard, bench: Bench, catalogue: Catalogue) -> Opene
     return opened
 
 
-def _lines(
-    shard: OpenShard, order: ShardOrder | None, catalogue: Catalogue, only_model: str | None
-) -> list[OpenLine]:
-    served = _served(shard, catalogue, only_model)
+def _lines(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> list[OpenLine]:
+    served = _served(shard, bench)
     first = shard.lease.shard.first_line
     prefixes = order.prefixes() if order else [b""] * shard.lease.shard.lines
     allowed = order.allowed_tokens() if order else [0] * shard.lease.shard.lines
@@ -216,16 +215,19 @@ def _lines(
     ]
 
 
-def _served(
-    shard: OpenShard, catalogue: Catalogue, only_model: str | None
-) -> Callable[[Span], str]:
+def _served(shard: OpenShard, bench: Bench) -> Callable[[Span], str]:
     """The name to send for a line: of its job's model, or of its own where lines have theirs."""
-    asked = only_model or shard.job.model or ""
-    if only_model or shard.job.dialect is not Dialect.OPENAI:
-        of_all = catalogue.served_name(asked)
-        return lambda _: of_all
-    served = lru_cache(maxsize=64)(catalogue.served_name)
-    return lambda span: served(model_of(shard.data[span.start : span.end]) or asked)
+    catalogue, names = bench.catalogue(), shard.names
+    of_job = bench.only_model or shard.job.model or ""
+
+    def served(asked: str) -> str:
+        if asked not in names:
+            names[asked] = catalogue.served_name(asked)
+        return names[asked]
+
+    if bench.only_model or shard.job.dialect is not Dialect.OPENAI:
+        return lambda _: served(of_job)
+    return lambda span: served(model_of(shard.data[span.start : span.end]) or of_job)
 
 
 def _refuse_bad(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> None:

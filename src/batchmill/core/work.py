@@ -72,6 +72,8 @@ class OpenShard:
     sends: bool = True
     """Its lines may still be sent."""
     gone: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    """The names that its lines ask for, and those that are sent for them."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     job: Job = field(init=False)
     serial: bool = field(init=False)

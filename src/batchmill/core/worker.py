@@ -22,6 +22,7 @@ from batchmill.core.collect import Collector
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.duplicates import Copier
+from batchmill.core.fleetview import follow_fleet, look_at_fleet
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
@@ -92,8 +93,8 @@ class Worker:
         copier = Copier(ledger, blobs, *copying, self._holdings, clock, rules.patience_seconds)
         to_run = (ledger, blobs, *copying, clock, copier, self._storeroom.said)
         only, is_ending = rules.only_model, lambda: self._stopping
-        self._bench = Bench(*to_run, is_ending=is_ending, only_model=only)
-        chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds)
+        self._bench = Bench(*to_run, self._appetite.fleet, is_ending=is_ending, only_model=only)
+        chores = Chores(ledger, blobs, lines, rules.upload_retention_seconds, self._known)
         self._housekeepers = tuple(
             Housekeeper(chores, self._holdings, kinds, self._look_all, self._storeroom.said)
             for kinds in CHORES
@@ -108,6 +109,7 @@ class Worker:
         release. Calls that are still out after the drain time are aborted."""
         ledger = self._stores.ledger
         self._owner = await ledger.register(self._name, new_id(), socket.gethostname(), os.getpid())
+        await self._known()
         self._heart = Heart(
             self._stores.open_ledger,
             self._owner,
@@ -137,6 +139,9 @@ class Worker:
         """What its engines serve, as they were last seen."""
         return self._appetite.catalogue()
 
+    async def _known(self) -> Catalogue:
+        return await look_at_fleet(self._stores.ledger, self._appetite)
+
     def hold_at_most(self, lines: int) -> None:
         """Send nothing new while so many outcomes are not durable yet: with what is in flight,
         these are what a kill costs."""
@@ -151,18 +156,16 @@ class Worker:
     async def change_engines(
         self, specs: Sequence[EngineSpec], aliases: Mapping[str, str], opened: Opener
     ) -> None:
-        """Work with these engines and aliases from now on. Lines that were read under another
-        alias are given back, to be read anew."""
+        """Work with these engines and aliases from now on."""
         left = self._links.change(specs, opened, self._dispatcher.routes_out)
         self._pool.low_lines = LOW_WINDOWS * self._links.window
-        if self._appetite.rename(aliases):
-            for shard in self._holdings.shards():
-                shard.tell(Answer(Verdict.PAUSE))
+        self._appetite.rename(aliases)
         self._engine_changed()
         for transport in left:
             await transport.close()
 
     async def _serve(self, stop: asyncio.Event) -> None:
+        ledger, beat = self._stores.ledger, self._rules.timing.beat_seconds
         async with asyncio.TaskGroup() as services:
             running = [
                 services.create_task(work)
@@ -171,7 +174,10 @@ class Worker:
                     self._dispatcher.run(),
                     self._watch_self(),
                     self._watch_storage(),
-                    self._stores.ledger.listen(self.wake),
+                    follow_fleet(
+                        ledger, self._appetite, self._clock, beat, self._give_back_renamed
+                    ),
+                    ledger.listen(self.wake),
                     self._links.watch(self._clock, self._engine_changed),
                 )
             ]
@@ -247,9 +253,18 @@ class Worker:
             self._heart.nudge()
 
     def _engine_changed(self) -> None:
+        self._give_back_renamed()
         self._tell_at_once()
         self._dispatcher.ring()
         self._look()
+
+    def _give_back_renamed(self) -> None:
+        """Lines for which other names would be sent now than when they were read are given back,
+        to be read anew."""
+        served_name = self._appetite.fleet().served_name
+        for shard in self._holdings.shards():
+            if any(served_name(asked) != name for asked, name in shard.names.items()):
+                shard.tell(Answer(Verdict.PAUSE))
 
     def _look_for_lines(self) -> None:
         self._appetite.look_again()
@@ -314,7 +329,7 @@ class Worker:
         lease = shard.lease.lease
         try:
             try:
-                await run_shard(shard, self._bench, self._appetite.catalogue())
+                await run_shard(shard, self._bench)
             except BlobsUnavailable as error:
                 self._storeroom.said(written=False)
                 log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
@@ -355,9 +370,8 @@ class Worker:
         """Compose what the next beat says, and let go of what only engines that are closed for
         now could answer, and of what other workers lack."""
         shards = self._holdings.shards()
-        for shard in out_of_hours(
-            shards, self._pool, self._links, self._appetite.catalogue().serving()
-        ):
+        serving = self._appetite.serving(self._links)
+        for shard in out_of_hours(shards, self._pool, self._links, serving):
             shard.tell(Answer(Verdict.PAUSE))
         if (spare := self._appetite.surplus()) is not None:
             self._appetite.work = True  # one at a time: what the next beat says counts

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -152,6 +152,7 @@ class Mill:
         clock: Clock | None = None,
         limits: tuple[Limit, ...] = (),
         per_call: int = 1,
+        aliases: Mapping[str, str] | None = None,
         **rules: Any,
     ) -> Running:
         """A worker with these engines, which are open by these schedules, the rest always, and take
@@ -180,7 +181,7 @@ class Mill:
             name,
             Stores(ledger, self.blobs, open_heart),  # type: ignore[arg-type]
             list(zip(specs, engines, strict=True)),
-            {},
+            aliases or {},
             FORMATS,
             LineRules(shard=ShardSize(lines=self.shard_lines)),
             clock or SystemClock(),

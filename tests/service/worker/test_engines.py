@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from batchmill.calls import Call, Flight, Reply, Transport
 from batchmill.fleet import EngineSpec
+from batchmill.model import JobState, WaitingReason
 from tests.service.worker.engine import Engine, Held
 from tests.service.worker.mill import Mill, Running
 
@@ -83,3 +84,29 @@ async def test_lines_at_hand_are_read_anew_under_a_new_alias(mill: Mill) -> None
     held.let_go()
     await mill.ended(job)
     assert engine.asked == ["m"] * 4 + ["other"] * 8
+
+
+async def test_a_line_for_a_model_that_no_engine_serves_is_bad(mill: Mill) -> None:
+    """By what all engines serve now, those of other workers included."""
+    await mill.start(Engine(), name="other")
+    await mill.start(Engine(), Engine(models=("n",)))
+    await mill.ended(await mill.job(4))
+    job = await mill.job(4, models=("m", "typo", "n"))
+
+    async def is_refused() -> bool:
+        return (await mill.look(job)).state is JobState.FAILED
+
+    await mill.until(is_refused)
+    [error] = (await mill.look(job)).errors
+    assert (error.code, error.line) == ("model_not_found", 2)
+
+
+async def test_a_line_is_not_bad_while_an_engine_was_never_seen(mill: Mill) -> None:
+    away = Engine(models=("late",))
+    away.is_down = True
+    await mill.start(Engine(), away)
+    await mill.ended(await mill.job(4))
+    job = await mill.job(4, models=("late",))
+    await mill.waits(job, WaitingReason.ENGINE_DOWN)
+    away.is_down = False
+    await mill.ended(job)

@@ -90,3 +90,23 @@ def test_an_engine_at_another_url_is_one_that_was_not_seen() -> None:
     change(links, replace(A, url="http://elsewhere/v1"))
     assert link.status.state is EngineState.UNKNOWN
     assert link.status.models == ()
+
+
+def test_a_new_replica_is_taken_to_serve_what_the_others_do() -> None:
+    first, second = replace(A, connect_to="10.0.0.1"), replace(A, name="c", connect_to="10.0.0.2")
+    links = links_of(first, second, B)
+    [link, replica, other] = links
+    link.status = replace(link.status, state=EngineState.UP, models=("m",), seen_at=1.0)
+    links.remember(())
+    assert replica.status.models == ("m",)
+    assert other.status.models == ()
+
+
+def test_what_was_seen_in_this_life_counts_for_more_than_what_is_remembered() -> None:
+    links = links_of(A, B)
+    [link, other] = links
+    link.status = replace(link.status, state=EngineState.UP, models=("m",), seen_at=2.0)
+    before = [replace(each.status, models=("old",), seen_at=1.0) for each in links]
+    links.remember(before)
+    assert [each.status.models for each in links] == [("m",), ("old",)]
+    assert other.status.state is EngineState.UNKNOWN

@@ -103,22 +103,9 @@ def _worker(
     children: Children, ledger: Ledger, blobs: Blobs, clock: Clock, only_model: str | None
 ) -> Worker:
     orders = Orders.of(children.settings, children.roster.specs(), worker=WORKER)
-
-    def can_serve(model: str) -> bool:
-        return worker.catalogue().can_serve(model)
-
     budget = ByteBudget(children.settings.memory_budget)
-    worker = make_worker(
-        orders,
-        ledger,
-        blobs,
-        clock,
-        budget,
-        opener(clock, budget),
-        only_model=only_model,
-        can_serve=can_serve,
-    )
-    return worker
+    opened = opener(clock, budget)
+    return make_worker(orders, ledger, blobs, clock, budget, opened, only_model=only_model)
 
 
 def any_seen(engines: tuple[EngineStatus, ...]) -> bool:
