@@ -278,6 +278,16 @@ class Appetite:
         shards = self._holdings.shards()
         return surplus(shards, ready, low_lines, self.workers, work=self.work)
 
+    def needed(self) -> list[OpenShard]:
+        """The shards that it is about to release and should not: calls are still out for them, and
+        the engines for the rest of their lines run low."""
+        leaving = [s for s in self._holdings.shards() if s.leaves and s.is_leaving and s.flights]
+        if not leaving:
+            return []
+        up = [each for each in self._links if is_usable(each.status)]
+        low = run_low(up, self.waiting_lines(), self._links.window)
+        return [s for s in leaving if any(e.serves(m) for e in low for m in s.models_left())]
+
     def _more_of(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
         """The jobs here of which more shards are wanted: they gain from them, or run low while
         others do not."""

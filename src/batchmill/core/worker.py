@@ -152,12 +152,12 @@ class Worker:
         self, specs: Sequence[EngineSpec], aliases: Mapping[str, str], opened: Opener
     ) -> None:
         """Work with these engines and aliases from now on. Lines that were read under another
-        alias are given back, to be read anew."""
+        alias are read anew."""
         left = self._links.change(specs, opened, self._dispatcher.routes_out)
         self._pool.low_lines = LOW_WINDOWS * self._links.window
         if self._appetite.rename(aliases):
             for shard in self._holdings.shards():
-                shard.tell(Answer(Verdict.PAUSE))
+                shard.read_anew()
         self._engine_changed()
         for transport in left:
             await transport.close()
@@ -314,7 +314,7 @@ class Worker:
         lease = shard.lease.lease
         try:
             try:
-                await run_shard(shard, self._bench, self._appetite.catalogue())
+                await run_shard(shard, self._bench, self._appetite.catalogue)
             except BlobsUnavailable as error:
                 self._storeroom.said(written=False)
                 log.warning("shard_given_up", job=lease.job, shard=lease.n, error=str(error))
@@ -358,10 +358,12 @@ class Worker:
         for shard in out_of_hours(
             shards, self._pool, self._links, self._appetite.catalogue().serving()
         ):
-            shard.tell(Answer(Verdict.PAUSE))
+            shard.let_go()
+        for shard in self._appetite.needed():
+            shard.stay()
         if (spare := self._appetite.surplus()) is not None:
             self._appetite.work = True  # one at a time: what the next beat says counts
-            spare.tell(Answer(Verdict.PAUSE))
+            spare.let_go()
         self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open

@@ -14,7 +14,7 @@ from batchmill.core.pool import Pool
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
 from batchmill.fleet import EngineState
-from batchmill.model import JobId
+from batchmill.model import Answer, JobId, Verdict
 from batchmill.ports import Want
 from tests.unit.core.test_linkset import A, links_of
 from tests.unit.core.test_pool import line_of, shard_of
@@ -131,15 +131,15 @@ class Hungry:
     """A worker's appetite for the shards it holds, of which so many lines wait."""
 
     def __init__(self, **waiting: int) -> None:
-        self.pool, holdings = Pool(), Holdings()
+        self.pool, self.holdings = Pool(), Holdings()
         for n, (job, lines) in enumerate(waiting.items()):
             shard = opened(n, job)
-            holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+            self.holdings.hold(Held(shard.lease.lease, shard.tell, shard))
             self.pool.offer([line_of(shard, number) for number in range(lines)])
         links = links_of(A)  # 4 calls at once
         for each in links:
             each.status = replace(each.status, state=EngineState.UP, models=("m",))
-        self.appetite = Appetite(links, {}, self.pool, holdings, ROOM)
+        self.appetite = Appetite(links, {}, self.pool, self.holdings, ROOM)
 
     def want(self) -> Want | None:
         return self.appetite.want(self.appetite.low(), may_send=True)
@@ -171,3 +171,20 @@ def test_a_job_with_lines_enough_is_not_low() -> None:
     want = worker.want()
     assert want is not None
     assert want.not_jobs == {"big", "other"}
+
+
+@pytest.mark.parametrize(("ready", "needed"), [(7, True), (8, False)])
+def test_a_shard_that_is_let_go_of_is_kept_where_its_engine_would_run_dry(
+    ready: int, *, needed: bool
+) -> None:
+    worker = Hungry(a=ready)
+    shard = opened(7)
+    shard.settled, shard.flights = bytearray(LINES), 1
+    shard.lines = [line_of(shard, number) for number in range(2)]
+    worker.holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+    shard.let_go()
+    shard.tell(Answer(Verdict.KEEP))
+    assert not shard.goes_on()
+    assert worker.appetite.needed() == ([shard] if needed else [])
+    shard.stay()
+    assert shard.goes_on()
