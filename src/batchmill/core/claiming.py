@@ -27,7 +27,8 @@ class Room:
     always), and ones it only settles. More than it needs to keep its engines busy it opens up to
     `ahead_*` only, so that there is room for other jobs, and for more of the same before these
     are done. `spare_*` come on top for jobs of which nothing is here: what waits here may have to
-    wait for long."""
+    wait for long. Whatever fills the room, each engine may have up to `own_*` for itself: what
+    waits for a slow or dead engine is no reason to let another idle."""
 
     open_shards: int = 64
     open_bytes: int = 32 * 1024 * 1024
@@ -35,6 +36,8 @@ class Room:
     ahead_bytes: int = 24 * 1024 * 1024
     spare_shards: int = 8
     spare_bytes: int = 8 * 1024 * 1024
+    own_shards: int = 4
+    own_bytes: int = 8 * 1024 * 1024
     settling_shards: int = 32
 
 
@@ -115,6 +118,15 @@ def is_full(running: Sequence[OpenShard], room: Room, *, spare: bool = False) ->
     )
 
 
+def has_own_room(
+    link: Link, running: Sequence[OpenShard], room: Room, catalogue: Catalogue
+) -> bool:
+    """Whether less is here for that engine than may be, however full the room is."""
+    its = [s for s in running if link.serves(catalogue.served_name(s.job.model or ""))]
+    size = sum(shard.lease.shard.length for shard in its)
+    return len(its) < room.own_shards and size < room.own_bytes
+
+
 def what_to_claim(
     shards: Sequence[OpenShard],
     room: Room,
@@ -124,15 +136,18 @@ def what_to_claim(
     serving: frozenset[str] | None,
     servable: frozenset[str] | None = None,
     more_of: frozenset[JobId] = frozenset(),
+    own: bool = False,
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
     have none of their lines here, so that a small job does not wait for a big one, those in
-    `more_of`, and shards whose owner died. None: nothing at all."""
+    `more_of`, and shards whose owner died. `own`: these engines have room of their own. None:
+    nothing at all."""
     running = _running(shards)
     size = sum(shard.lease.shard.length for shard in running)
-    if is_full(running, room):
+    if is_full(running, room) and not own:
         low, more_of = False, frozenset()
-    runs = not is_full(running, room, spare=True) and may_send and serving != frozenset()
+    has_room = own or not is_full(running, room, spare=True)
+    runs = has_room and may_send and serving != frozenset()
     to_settle = room.settling_shards - (len(shards) - len(running))
     if not runs and to_settle <= 0:
         return None
@@ -184,6 +199,8 @@ class Appetite:
         """Jobs here of which there is nothing else to claim."""
         self._may_have_spare, self._was_full = True, False
         """There may be something for the spare room; the last want was for that."""
+        self._own: frozenset[Link] = frozenset()
+        """The engines whose own room the last want was for."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -203,6 +220,9 @@ class Appetite:
     def found_none(self, low: frozenset[Link], want: Want) -> bool:
         """There is no work of the kind that was wanted, until `look_again` says otherwise. Whether
         that is to say that there is none at all for the engines that run low."""
+        if self._own:
+            self._may_have_work -= self._own
+            return False
         if self._was_full:
             self._may_have_spare = False
         if self._was_full or not (want.running and want.settling):
@@ -258,18 +278,27 @@ class Appetite:
         more_of = frozenset() if low else self._more_of(shards)
         if not low and not self._may_have_others and not more_of:
             return None
-        self._was_full = is_full(_running(shards), self._room)
+        running, catalogue = _running(shards), self.catalogue()
+        is_without_room = is_full(running, self._room)
+        self._own = frozenset(
+            link
+            for link in (low if is_without_room else ())
+            if has_own_room(link, running, self._room, catalogue)
+        )
+        self._was_full = is_without_room and not self._own
         if self._was_full and not self._may_have_spare:
             return None
-        served = Catalogue(self._aliases, tuple(each.status for each in low or self._links))
+        asked = self._own or low or self._links
+        served = Catalogue(self._aliases, tuple(each.status for each in asked))
         return what_to_claim(
             shards,
             self._room,
             low=bool(low),
             may_send=may_send,
             serving=served.serving(),
-            servable=self.catalogue().serving(),
+            servable=catalogue.serving(),
             more_of=more_of,
+            own=bool(self._own),
         )
 
     def surplus(self) -> OpenShard | None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from batchmill.core.claiming import Appetite, Room, surplus, what_to_claim, worth_more
+from batchmill.core.claiming import Appetite, Room, has_own_room, surplus, what_to_claim, worth_more
 from batchmill.core.holdings import Held, Holdings
+from batchmill.core.models import Catalogue
 from batchmill.core.pool import Pool
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
@@ -23,11 +24,13 @@ ROOM = Room(open_shards=8, open_bytes=80_000, ahead_shards=5, ahead_bytes=50_000
 LINES = 1000
 
 
-def opened(n: int, job: str = "a", *, left: int = 100_000, size: int = 1000) -> OpenShard:
+def opened(
+    n: int, job: str = "a", *, left: int = 100_000, size: int = 1000, model: str = "m"
+) -> OpenShard:
     """A shard that is open, none of its lines sent."""
     lease = shard_of(job, n=n).lease
     where = replace(lease.shard, lines=LINES, length=size)
-    shard = OpenShard(replace(lease, job=replace(lease.job, total=left), shard=where))
+    shard = OpenShard(replace(lease, job=replace(lease.job, total=left, model=model), shard=where))
     shard.opened, shard.waiting = True, LINES
     return shard
 
@@ -125,6 +128,20 @@ def test_it_keeps_a_jobs_only_shard_and_one_that_is_nearly_done() -> None:
     for shard in shards:
         shard.flights = 600
     assert surplus(shards, 1900, 512, 2, work=False) is None
+
+
+def test_an_engine_has_room_of_its_own_up_to_a_number_of_shards_and_to_bytes() -> None:
+    [link] = links_of(A)
+    link.status = replace(link.status, state=EngineState.UP, models=("m",))
+    catalogue = Catalogue({}, (link.status,))
+    others = [opened(n, model="other") for n in range(20)]
+
+    def has_room(mine: list[OpenShard]) -> bool:
+        return has_own_room(link, others + mine, ROOM, catalogue)
+
+    assert has_room([opened(n) for n in range(ROOM.own_shards - 1)])
+    assert not has_room([opened(n) for n in range(ROOM.own_shards)])
+    assert not has_room([opened(0, size=ROOM.own_bytes)])
 
 
 class Hungry:
