@@ -171,7 +171,7 @@ class Bundles:
         if was_taken and not isinstance(decision, SetAside):
             self._mistrust(link, route, now, is_certain=isinstance(reply, Answered))
         for piece in bundle.seats:
-            if piece is None or not piece.line.shard.sends:
+            if piece is None:
                 continue
             history = piece.line.begun_history()
             if was_taken:

@@ -28,7 +28,8 @@ class Room:
     always), and ones it only settles. More than it needs to keep its engines busy it opens up to
     `ahead_*` only, so that there is room for other jobs, and for more of the same before these
     are done. `spare_*` come on top for jobs of which nothing is here: what waits here may have to
-    wait for long."""
+    wait for long. Whatever fills the room, each engine may have up to `own_*` for itself: what
+    waits for a slow or dead engine is no reason to let another idle."""
 
     open_shards: int = 64
     open_bytes: int = 32 * 1024 * 1024
@@ -36,6 +37,8 @@ class Room:
     ahead_bytes: int = 24 * 1024 * 1024
     spare_shards: int = 8
     spare_bytes: int = 8 * 1024 * 1024
+    own_shards: int = 4
+    own_bytes: int = 8 * 1024 * 1024
     settling_shards: int = 32
 
 
@@ -116,6 +119,15 @@ def is_full(running: Sequence[OpenShard], room: Room, *, spare: bool = False) ->
     )
 
 
+def has_own_room(
+    link: Link, running: Sequence[OpenShard], room: Room, catalogue: Catalogue
+) -> bool:
+    """Whether less is here for that engine than may be, however full the room is."""
+    its = [s for s in running if link.serves(catalogue.served_name(s.job.model or ""))]
+    size = sum(shard.lease.shard.length for shard in its)
+    return len(its) < room.own_shards and size < room.own_bytes
+
+
 def what_to_claim(
     shards: Sequence[OpenShard],
     room: Room,
@@ -125,15 +137,18 @@ def what_to_claim(
     serving: Container[str] | None,
     servable: Container[str] | None = None,
     more_of: frozenset[JobId] = frozenset(),
+    own: bool = False,
 ) -> Want | None:
     """More lines when few are left for the engines that serve these models; else only jobs that
     have none of their lines here, so that a small job does not wait for a big one, those in
-    `more_of`, and shards whose owner died. None: nothing at all."""
+    `more_of`, and shards whose owner died. `own`: these engines have room of their own. None:
+    nothing at all."""
     running = _running(shards)
     size = sum(shard.lease.shard.length for shard in running)
-    if is_full(running, room):
+    if is_full(running, room) and not own:
         low, more_of = False, frozenset()
-    runs = not is_full(running, room, spare=True) and may_send and serving != frozenset()
+    has_room = own or not is_full(running, room, spare=True)
+    runs = has_room and may_send and serving != frozenset()
     to_settle = room.settling_shards - (len(shards) - len(running))
     if not runs and to_settle <= 0:
         return None
@@ -191,6 +206,8 @@ class Appetite:
         """Jobs here of which there is nothing else to claim."""
         self._may_have_spare, self._was_full = True, False
         """There may be something for the spare room; the last want was for that."""
+        self._own: frozenset[Link] = frozenset()
+        """The engines whose own room the last want was for."""
 
     def catalogue(self) -> Catalogue:
         """What the engines serve, as they were last seen."""
@@ -229,6 +246,9 @@ class Appetite:
     def found_none(self, low: frozenset[Link], want: Want) -> bool:
         """There is no work of the kind that was wanted, until `look_again` says otherwise. Whether
         that is to say that there is none at all for the engines that run low."""
+        if self._own:
+            self._may_have_work -= self._own
+            return False
         if self._was_full:
             self._may_have_spare = False
         if self._was_full or not (want.running and want.settling):
@@ -284,17 +304,26 @@ class Appetite:
         more_of = frozenset() if low else self._more_of(shards)
         if not low and not self._may_have_others and not more_of:
             return None
-        self._was_full = is_full(_running(shards), self._room)
+        running, fleet = _running(shards), self.fleet()
+        is_without_room = is_full(running, self._room)
+        self._own = frozenset(
+            link
+            for link in (low if is_without_room else ())
+            if has_own_room(link, running, self._room, fleet)
+        )
+        self._was_full = is_without_room and not self._own
         if self._was_full and not self._may_have_spare:
             return None
+        asked = self._own or low or self._links
         return what_to_claim(
             shards,
             self._room,
             low=bool(low),
             may_send=may_send,
-            serving=self.serving(low or self._links),
+            serving=self.serving(asked),
             servable=self.serving(self._links),
             more_of=more_of,
+            own=bool(self._own),
         )
 
     def surplus(self) -> OpenShard | None:
@@ -302,6 +331,16 @@ class Appetite:
         ready, low_lines = self._pool.ready_lines().total(), LOW_WINDOWS * self._links.window
         shards = self._holdings.shards()
         return surplus(shards, ready, low_lines, self.workers, work=self.work)
+
+    def needed(self) -> list[OpenShard]:
+        """The shards that it is about to release and should not: calls are still out for them, and
+        the engines for the rest of their lines run low."""
+        leaving = [s for s in self._holdings.shards() if s.leaves and s.is_leaving and s.flights]
+        if not leaving:
+            return []
+        up = [each for each in self._links if is_usable(each.status)]
+        low = run_low(up, self.waiting_lines(), self._links.window)
+        return [s for s in leaving if any(e.serves(m) for e in low for m in s.models_left())]
 
     def _more_of(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
         """The jobs here of which more shards are wanted: they gain from them, or run low while

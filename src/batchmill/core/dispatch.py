@@ -91,12 +91,16 @@ class Dispatcher:
             self._bundles.abort()
 
     def offer(self, shard: OpenShard, lines: list[OpenLine]) -> None:
-        """Let the lines of a shard be sent; a serial shard's one after the other."""
+        """Let the lines of a shard be sent, those that were tried before not before their time; a
+        serial shard's one after the other."""
         if shard.serial:
             shard.backlog.extend(lines)
             self.offer_next(shard)
         else:
-            self.pool.offer(lines)
+            self.pool.offer([line for line in lines if line.history is None])
+            for line in lines:
+                if line.history is not None:
+                    self.pool.delay(line, line.again_at)
         self.ring()
 
     def offer_next(self, shard: OpenShard) -> None:
@@ -104,7 +108,11 @@ class Dispatcher:
         else the lines before one that kills its worker would be sent, and noted, once more."""
         none_is_out = shard.waiting == len(shard.backlog) + shard.followers
         if shard.backlog and none_is_out and not shard.uncommitted:
-            self.pool.add(shard.backlog.popleft())
+            line = shard.backlog.popleft()
+            if line.history is None:
+                self.pool.add(line)
+            else:
+                self.pool.delay(line, line.again_at)
             self.ring()
 
     def withdraw(self, shard: OpenShard) -> None:
@@ -165,8 +173,8 @@ class Dispatcher:
         line, link = attempt.line, attempt.link
         try:
             attempt.custom_id, body = open_line(line.raw)
-            if line.model:
-                body = with_model(body, line.model)
+            if model := attempt.route[1]:
+                body = with_model(body, model)
         except ValueError:
             self._returned(attempt)
             message = "The input of this line could not be read back; it has been damaged."
@@ -182,6 +190,7 @@ class Dispatcher:
             self._send(attempt)
         else:
             self._returned(attempt)
+            attempt.line.out = False
 
     def _landed(self, attempt: Attempt, reply: Reply) -> None:
         try:
@@ -295,7 +304,7 @@ class Dispatcher:
         """Try the line again from that moment on."""
         if line.shard.serial and self._tasks is not None:
             self._tasks.create_task(self._note_and_delay(line, until))
-        elif line.shard.sends:
+        else:
             self.pool.delay(line, until)
             self.ring()
 
@@ -307,9 +316,8 @@ class Dispatcher:
             await self._ledger.note_alone(shard.lease.lease, None)
         except LedgerUnavailable as error:
             log.warning("note_failed", job=shard.job.id, error=str(error))
-        if shard.sends:
-            self.pool.delay(line, until)
-            self.ring()
+        self.pool.delay(line, until)
+        self.ring()
 
     def note(
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float

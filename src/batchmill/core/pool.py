@@ -84,7 +84,10 @@ class Pool:
         self.tenant_in_flight: Counter[TenantId] = Counter()
 
     def add(self, line: OpenLine) -> None:
-        """The line may be sent from now on."""
+        """The line may be sent from now on; where its shard sends no more, it is let go of."""
+        line.out = False
+        if not line.shard.sends:
+            return
         if line.history is not None and line.history.must_run_alone:
             self._alone.append(line)
         else:
@@ -119,15 +122,17 @@ class Pool:
             sweep.finish_with(self.lengths.ranks)
 
     def delay(self, line: OpenLine, until: float) -> None:
-        """The line may be sent from that moment on; it holds no slot while it waits."""
+        """The line may be sent from that moment on; it holds no slot while it waits. Where its
+        shard sends no more, it is let go of."""
+        line.out, line.again_at = False, until
+        if not line.shard.sends:
+            return
         heapq.heappush(self._delayed, (until, next(self._order), line))
 
     def wake(self, now: float) -> None:
         """Make the delayed lines ready whose time has come."""
         while self._delayed and self._delayed[0][0] <= now:
-            line = heapq.heappop(self._delayed)[2]
-            if line.shard.sends:
-                self.add(line)
+            self.add(heapq.heappop(self._delayed)[2])
 
     def wakes_at(self) -> float | None:
         """When the next delayed line becomes ready."""
@@ -142,6 +147,7 @@ class Pool:
             self.wake(now)
         line = self._next(gate, serves, now)
         if line is not None:
+            line.out = True
             job = line.shard.job
             self.in_flight[job.id] += 1
             self.tenant_in_flight[job.tenant] += 1
@@ -163,6 +169,7 @@ class Pool:
                 if not fits(following):
                     break
                 most -= 1
+                following.out = True
                 self.in_flight[job.id] += 1
                 self.tenant_in_flight[job.tenant] += 1
             sweep.take(taker)

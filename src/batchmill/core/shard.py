@@ -6,7 +6,8 @@
     close    write its segments in line order and publish them
 
 Whatever is told in between (`OpenShard.tell`) decides how it ends: KEEP closes, PAUSE releases,
-STOP settles and closes, GONE throws everything away.
+STOP settles and closes, GONE throws everything away. A pause that is over before the shard is
+released is over: its lines are sent on.
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ class Bench:
 
 
 async def run_shard(shard: OpenShard, bench: Bench) -> None:
-    """Run a leased shard to its end. Storage that cannot be used is waited for; a lease that
-    is lost meanwhile ends the run without a trace."""
+    """Run a leased shard to its end, its lines' models by the catalogue as it is when they are
+    offered. Storage that cannot be used is waited for; a lease that is lost meanwhile ends the run
+    without a trace."""
     opened = await _opened(shard, bench)
     shard.opened = True
     if opened is None:
@@ -136,15 +138,21 @@ async def _let_go(shard: OpenShard, bench: Bench) -> None:
 
 
 async def _send(shard: OpenShard, opened: Opened, bench: Bench) -> None:
-    """Send until every line has its outcome, or until renew says otherwise."""
-    async with bench.copier.following(shard, opened.same):
-        bench.dispatcher.offer(shard, opened.lines)
-        while shard.waiting and shard.sends:
+    """Send until every line has its outcome, or until renew says otherwise. What was not sent
+    before a pause is sent after it, if that ends while calls are out."""
+    while True:
+        left = opened.left()
+        async with bench.copier.following(shard, left.same):
+            bench.dispatcher.offer(shard, left.lines)
+            while shard.waiting and shard.sends:
+                await shard.change()
+                bench.dispatcher.offer_next(shard)
+        bench.dispatcher.withdraw(shard)
+        while shard.flights and shard.is_leaving:
             await shard.change()
-            bench.dispatcher.offer_next(shard)
-    bench.dispatcher.withdraw(shard)
-    while shard.flights and shard.answer.verdict is Verdict.PAUSE:
-        await shard.change()
+        if not shard.goes_on():
+            break
+        _rename(shard, bench)
     if shard.answer.verdict is Verdict.STOP:
         await _stopped(shard, bench)
 
@@ -156,6 +164,14 @@ class Opened:
 
     lines: list[OpenLine] = field(default_factory=list)
     same: dict[Original, list[OpenLine]] = field(default_factory=dict)
+
+    def left(self) -> Opened:
+        """Those that are neither settled nor out."""
+        left = Opened([line for line in self.lines if line.is_left])
+        for original, lines in self.same.items():
+            if its := [line for line in lines if line.is_left]:
+                left.same[original] = its
+        return left
 
 
 async def _opened(shard: OpenShard, bench: Bench) -> Opened | None:
@@ -191,6 +207,7 @@ async def _opened(shard: OpenShard, bench: Bench) -> Opened | None:
             opened.lines.append(line)
         else:
             opened.same.setdefault(original, []).append(line)
+    shard.lines = lines
     return opened
 
 
@@ -213,6 +230,15 @@ def _lines(shard: OpenShard, order: ShardOrder | None, bench: Bench) -> list[Ope
         for span in spans(shard.data, shard.lease.shard)
         if not shard.settled[span.local]
     ]
+
+
+def _rename(shard: OpenShard, bench: Bench) -> None:
+    """Name the model of each line anew; a call that is out goes on as it is."""
+    shard.names.clear()
+    served = _served(shard, bench)
+    for line in shard.lines:
+        if not shard.settled[line.local]:
+            line.model = served(Span(line.local, line.start, line.end, physical=0))
 
 
 def _served(shard: OpenShard, bench: Bench) -> Callable[[Span], str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -20,7 +21,8 @@ class OpenLine(Struct, eq=False, gc=False):
 
     `number` counts from the job's first line, `local` from the shard's. `start` and `end` cut
     the shard's bytes. `model` is the name to send to the engine; empty: the body's own.
-    `allowed_tokens` is how long its answer may be; 0: it does not say.
+    `allowed_tokens` is how long its answer may be; 0: it does not say. `again_at` is when it may
+    be tried again; `out` says that it was taken from the pool and is not back.
     """
 
     shard: OpenShard
@@ -32,6 +34,13 @@ class OpenLine(Struct, eq=False, gc=False):
     prefix: bytes = b""
     allowed_tokens: int = 0
     history: History | None = None
+    again_at: float = 0.0
+    out: bool = False
+
+    @property
+    def is_left(self) -> bool:
+        """It has no outcome yet, and no call is out for it."""
+        return not self.out and not self.shard.settled[self.local]
 
     @property
     def raw(self) -> bytes:
@@ -56,6 +65,8 @@ class OpenShard:
 
     lease: ShardLease
     data: bytes = b""
+    lines: Sequence[OpenLine] = ()
+    """Those that had no outcome when it was read."""
     backlog: deque[OpenLine] = field(default_factory=deque)
     settled: bytearray = field(default_factory=bytearray)
     opened: bool = False
@@ -71,6 +82,8 @@ class OpenShard:
     """What renew said last; `tell` changes it."""
     sends: bool = True
     """Its lines may still be sent."""
+    leaves: bool = False
+    """This worker lets go of it, though renew says KEEP."""
     gone: bool = False
     names: dict[str, str] = field(default_factory=dict)
     """The names that its lines ask for, and those that are sent for them."""
@@ -89,13 +102,48 @@ class OpenShard:
         shard = self.lease.shard
         return shard.first_line + shard.lines >= self.job.total
 
+    @property
+    def is_leaving(self) -> bool:
+        """It is to be released once the calls that are out have landed."""
+        verdict = self.answer.verdict
+        return verdict is Verdict.PAUSE or (self.leaves and verdict is Verdict.KEEP)
+
     def tell(self, answer: Answer) -> None:
-        """Take renew's answer, unless a graver one was given: none is taken back. A shard that
-        was paused is released, and claimed anew once its job is resumed."""
+        """Take renew's answer, unless a graver one was given: none but a pause is taken back, and
+        only until the shard is released."""
         if _GRAVITY[answer.verdict] > _GRAVITY[self.answer.verdict]:
             self.answer = answer
             self.sends, self.gone = False, answer.verdict is Verdict.GONE
             self.changed()
+        elif answer.verdict is Verdict.KEEP and self.answer.verdict is Verdict.PAUSE:
+            self.answer = answer
+            self.changed()
+
+    def let_go(self) -> None:
+        """Release it for others, once the calls that are out have landed."""
+        self.leaves, self.sends = True, False
+        self.changed()
+
+    def stay(self) -> None:
+        """Let go of it no longer, if it is not released yet."""
+        self.leaves = False
+        self.changed()
+
+    def read_anew(self) -> None:
+        """Give its lines the names that engines know now, before any more are sent."""
+        self.sends = False
+        self.changed()
+
+    def goes_on(self) -> bool:
+        """Whether its lines may be sent again, though they were not a moment ago."""
+        if self.sends or not self.waiting or self.leaves:
+            return False
+        self.sends = self.answer.verdict is Verdict.KEEP
+        return self.sends
+
+    def models_left(self) -> set[str]:
+        """The names to send of the lines that are neither settled nor out."""
+        return {line.model for line in self.lines if line.is_left}
 
     def changed(self) -> None:
         """Wake whoever waits for this shard."""

@@ -175,7 +175,7 @@ class Worker:
                     self._watch_self(),
                     self._watch_storage(),
                     follow_fleet(
-                        ledger, self._appetite, self._clock, beat, self._give_back_renamed
+                        ledger, self._appetite, self._clock, beat, self._read_renamed_anew
                     ),
                     ledger.listen(self.wake),
                     self._links.watch(self._clock, self._engine_changed),
@@ -253,18 +253,17 @@ class Worker:
             self._heart.nudge()
 
     def _engine_changed(self) -> None:
-        self._give_back_renamed()
+        self._read_renamed_anew()
         self._tell_at_once()
         self._dispatcher.ring()
         self._look()
 
-    def _give_back_renamed(self) -> None:
-        """Lines for which other names would be sent now than when they were read are given back,
-        to be read anew."""
+    def _read_renamed_anew(self) -> None:
+        """Lines for which other names would be sent now than when they were read."""
         served_name = self._appetite.fleet().served_name
         for shard in self._holdings.shards():
             if any(served_name(asked) != name for asked, name in shard.names.items()):
-                shard.tell(Answer(Verdict.PAUSE))
+                shard.read_anew()
 
     def _look_for_lines(self) -> None:
         self._appetite.look_again()
@@ -372,10 +371,12 @@ class Worker:
         shards = self._holdings.shards()
         serving = self._appetite.serving(self._links)
         for shard in out_of_hours(shards, self._pool, self._links, serving):
-            shard.tell(Answer(Verdict.PAUSE))
+            shard.let_go()
+        for shard in self._appetite.needed():
+            shard.stay()
         if (spare := self._appetite.surplus()) is not None:
             self._appetite.work = True  # one at a time: what the next beat says counts
-            spare.tell(Answer(Verdict.PAUSE))
+            spare.let_go()
         self._pool.low_lines = LOW_WINDOWS * self._links.window
         now, boot = self._clock.wall(), self._clock.boot()
         stored = self._storeroom.is_open

@@ -51,7 +51,7 @@ class ByteBudget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
+            if turn.cancelled() and place in self._waiting:
                 self._waiting.remove(place)
             raise
 

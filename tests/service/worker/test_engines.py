@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from batchmill.calls import Call, Flight, Reply, Transport
 from batchmill.fleet import EngineSpec
 from batchmill.model import JobState, WaitingReason
-from tests.service.worker.engine import Engine, Held
-from tests.service.worker.mill import Mill, Running
+from tests.service.worker.engine import Engine, Held, InTurn, answers
+from tests.service.worker.mill import Mill, Running, milling
 
 SPEC = EngineSpec("e0", "http://none", concurrency=4)
 
@@ -110,3 +111,19 @@ async def test_a_line_is_not_bad_while_an_engine_was_never_seen(mill: Mill) -> N
     await mill.waits(job, WaitingReason.ENGINE_DOWN)
     away.is_down = False
     await mill.ended(job)
+
+
+async def test_lines_at_hand_go_under_a_new_alias_while_calls_are_out(tmp_path: Path) -> None:
+    async with milling(tmp_path, shard_lines=12) as mill:
+        held = Held()
+        engine = Noting(InTurn(Held(), held, answers), models=("m", "other"))
+        running = await mill.start(engine, concurrency=2)
+        job = await mill.job(12)
+        await engine.has(2)
+        await mill.beaten()
+        await use(running, {"e0": engine}, m="other")
+        held.let_go()
+        await engine.got(12)
+        assert engine.asked == ["m"] * 2 + ["other"] * 10
+        await mill.cancel(job)
+        await mill.ended(job)

@@ -103,6 +103,28 @@ async def test_a_window_stays_full_beside_a_slow_engine_with_many_lines(mill: Mi
     await mill.ended(waits)
 
 
+async def test_small_jobs_of_a_slow_engine_leave_room_for_another_engine(mill: Mill) -> None:
+    slow = Engine(Held(), models=("slow",))
+    room = Room(open_shards=6, spare_shards=2)
+    running = await mill.start(slow, Engine(), concurrency=2, room=room)
+    waits = [await mill.job(1, tag=f"waits-{n}", model="slow") for n in range(12)]
+    await slow.has(2)
+    await mill.until(lambda: are_held(mill, 8))
+    assert (await mill.ended(await mill.job(20))).succeeded == 20
+    before = running.ledger.begun["claim_shards"]
+    for _ in range(5):
+        await mill.beaten()
+    assert running.ledger.begun["claim_shards"] - before <= 20, "it asks again and again"
+    assert await are_held(mill, 8)
+    slow.script.let_go()  # type: ignore[attr-defined]
+    for job in waits:
+        await mill.ended(job)
+
+
+async def are_held(mill: Mill, shards: int) -> bool:
+    return await mill.leased_rows() == shards
+
+
 async def test_a_paused_job_holds_up_no_other(mill: Mill) -> None:
     engine = Engine(Held(lambda text: text.startswith("paused")))
     await mill.start(engine, concurrency=2)

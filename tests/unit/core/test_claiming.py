@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from batchmill.core.claiming import Appetite, Room, surplus, what_to_claim, worth_more
+from batchmill.core.claiming import Appetite, Room, has_own_room, surplus, what_to_claim, worth_more
 from batchmill.core.holdings import Held, Holdings
+from batchmill.core.models import Catalogue
 from batchmill.core.pool import Pool
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
 from batchmill.fleet import EngineState
-from batchmill.model import JobId
+from batchmill.model import Answer, JobId, Verdict
 from batchmill.ports import Want
 from tests.unit.core.test_linkset import A, links_of
 from tests.unit.core.test_pool import line_of, shard_of
@@ -23,11 +24,13 @@ ROOM = Room(open_shards=8, open_bytes=80_000, ahead_shards=5, ahead_bytes=50_000
 LINES = 1000
 
 
-def opened(n: int, job: str = "a", *, left: int = 100_000, size: int = 1000) -> OpenShard:
+def opened(
+    n: int, job: str = "a", *, left: int = 100_000, size: int = 1000, model: str = "m"
+) -> OpenShard:
     """A shard that is open, none of its lines sent."""
     lease = shard_of(job, n=n).lease
     where = replace(lease.shard, lines=LINES, length=size)
-    shard = OpenShard(replace(lease, job=replace(lease.job, total=left), shard=where))
+    shard = OpenShard(replace(lease, job=replace(lease.job, total=left, model=model), shard=where))
     shard.opened, shard.waiting = True, LINES
     return shard
 
@@ -127,19 +130,33 @@ def test_it_keeps_a_jobs_only_shard_and_one_that_is_nearly_done() -> None:
     assert surplus(shards, 1900, 512, 2, work=False) is None
 
 
+def test_an_engine_has_room_of_its_own_up_to_a_number_of_shards_and_to_bytes() -> None:
+    [link] = links_of(A)
+    link.status = replace(link.status, state=EngineState.UP, models=("m",))
+    catalogue = Catalogue({}, (link.status,))
+    others = [opened(n, model="other") for n in range(20)]
+
+    def has_room(mine: list[OpenShard]) -> bool:
+        return has_own_room(link, others + mine, ROOM, catalogue)
+
+    assert has_room([opened(n) for n in range(ROOM.own_shards - 1)])
+    assert not has_room([opened(n) for n in range(ROOM.own_shards)])
+    assert not has_room([opened(0, size=ROOM.own_bytes)])
+
+
 class Hungry:
     """A worker's appetite for the shards it holds, of which so many lines wait."""
 
     def __init__(self, **waiting: int) -> None:
-        self.pool, holdings = Pool(), Holdings()
+        self.pool, self.holdings = Pool(), Holdings()
         for n, (job, lines) in enumerate(waiting.items()):
             shard = opened(n, job)
-            holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+            self.holdings.hold(Held(shard.lease.lease, shard.tell, shard))
             self.pool.offer([line_of(shard, number) for number in range(lines)])
         links = links_of(A)  # 4 calls at once
         for each in links:
             each.status = replace(each.status, state=EngineState.UP, models=("m",))
-        self.appetite = Appetite(links, {}, self.pool, holdings, ROOM)
+        self.appetite = Appetite(links, {}, self.pool, self.holdings, ROOM)
 
     def want(self) -> Want | None:
         return self.appetite.want(self.appetite.low(), may_send=True)
@@ -171,3 +188,20 @@ def test_a_job_with_lines_enough_is_not_low() -> None:
     want = worker.want()
     assert want is not None
     assert want.not_jobs == {"big", "other"}
+
+
+@pytest.mark.parametrize(("ready", "needed"), [(7, True), (8, False)])
+def test_a_shard_that_is_let_go_of_is_kept_where_its_engine_would_run_dry(
+    ready: int, *, needed: bool
+) -> None:
+    worker = Hungry(a=ready)
+    shard = opened(7)
+    shard.settled, shard.flights = bytearray(LINES), 1
+    shard.lines = [line_of(shard, number) for number in range(2)]
+    worker.holdings.hold(Held(shard.lease.lease, shard.tell, shard))
+    shard.let_go()
+    shard.tell(Answer(Verdict.KEEP))
+    assert not shard.goes_on()
+    assert worker.appetite.needed() == ([shard] if needed else [])
+    shard.stay()
+    assert shard.goes_on()

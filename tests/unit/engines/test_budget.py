@@ -37,6 +37,18 @@ async def test_a_taker_waits_until_there_is_room() -> None:
     assert budget.spent_bytes == 60
 
 
+async def test_a_taker_that_is_cancelled_may_be_passed_over_before_it_knows() -> None:
+    budget, first, second = ByteBudget(10), Ticket(), Ticket()
+    await budget.take(first, 15)
+    waiting = asyncio.create_task(budget.take(second, 5))
+    await settle()
+    waiting.cancel()
+    budget.resize(first, 0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (budget.spent_bytes, second.held_bytes) == (0, 0)
+
+
 async def test_takers_are_served_in_the_order_in_which_they_came() -> None:
     budget, holder = ByteBudget(100), Ticket()
     await budget.take(holder, 100)
