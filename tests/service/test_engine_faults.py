@@ -111,6 +111,19 @@ def test_a_proxys_502_page_fails_no_line(rig: Rig) -> None:
     rig.assert_all_answered(job, 3000)
 
 
+def test_500_to_everybody_for_a_while_fails_no_line(rig: Rig) -> None:
+    job = rig.job_of(["question"] * 3000)
+    eventually(lambda: rig.done(job) > 100, 20, "progress")
+    rig.sim.control(status=500)
+    eventually(lambda: rig.reason(job) == "retrying", 20, "the reason")
+    asked = rig.sim.calls()["total"]
+    time.sleep(10)
+    assert rig.sim.calls()["total"] - asked < 40
+    assert rig.serve.job(job)["failed_requests"] == 0
+    rig.sim.control(status=0)
+    rig.assert_all_answered(job, 3000)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_overloaded_engine_fails_no_line_and_is_not_hammered(rig: Rig, status: int) -> None:
     job = rig.job_of(["question"] * 2000)

@@ -26,7 +26,7 @@ from batchmill.core.links import Link
 from batchmill.core.linkset import Links
 from batchmill.core.outcomes import write_outcome
 from batchmill.core.pool import Pool
-from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
+from batchmill.core.retry import Again, Decision, Finish, SetAside, decide, is_faulty
 from batchmill.core.slots import Slot
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
@@ -282,6 +282,7 @@ class Dispatcher:
             answers=gate.answers.get(route, 0),
             alone=attempt.alone,
             jitter=jitter(),
+            in_outage=gate.is_in_outage(route),
         )
         now = self._clock.boot()
         self.note(gate, route, reply, decision, attempt.sent_at, now)
@@ -323,6 +324,8 @@ class Dispatcher:
             case Again(overloaded=True):
                 asked = reply.retry_after_seconds if isinstance(reply, Overloaded) else None
                 gate.overloaded(asked, now=now)
+            case _ if is_faulty(reply):
+                gate.faulted(route, sent_at=sent_at, now=now)
             case _ if isinstance(reply, Refused):
                 gate.answered(route, well=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from batchmill.calls import (
     Answered,
@@ -30,6 +30,9 @@ MAX_STRIKES = 3
 """Lost connections after which a line runs alone; one more, alone, is final."""
 MAX_REFUSALS = 5
 """Refusals that look like the engine's fault while it answers others on the same route."""
+OUTAGE_FAULTS = 8
+"""Such answers on end, to all lines of a route together, after which it is an outage: more than one
+line alone gets."""
 BACKOFF_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 30.0
 
@@ -101,13 +104,35 @@ def backoff(tries: int, jitter: float) -> float:
     return float(min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2 ** min(tries, 10))) * (0.5 + jitter)
 
 
-def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter: float) -> Decision:
+def is_faulty(reply: Reply) -> TypeGuard[Refused | Broken]:
+    """Whether it is 500 or the like, or no JSON: the line's fault or the engine's, which only its
+    answers to other lines can tell."""
+    match reply:
+        case Refused(status=status):
+            return (status >= 500 or status < 200) and status not in _ENGINE_FAULTS
+        case Broken(kind=kind):
+            return kind == "not_json"
+        case _:
+            return False
+
+
+def decide(
+    reply: Reply,
+    history: History,
+    *,
+    answers: int,
+    alone: bool,
+    jitter: float,
+    in_outage: bool = False,
+) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
     `answers` is how many lines of this route the engine has answered
-    so far, `alone` whether nothing else of ours was in flight at the engine, `jitter` from
-    [0, 1).
+    so far, `alone` whether nothing else of ours was in flight at the engine, `in_outage` whether
+    the engine answers all of the route with such faults, `jitter` from [0, 1).
     """
+    if is_faulty(reply):
+        return _faulty(reply, history, answers, jitter, in_outage=in_outage)
     match reply:
         case Answered(status=status, body=body, request_id=request_id, usage=usage):
             return Finish(Outcome(Fate.SUCCEEDED, status, body, request_id, usage=usage))
@@ -120,7 +145,7 @@ def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter:
         case Refused():
             return _refused(reply, history, answers, jitter)
         case Broken():
-            return _broken(reply, history, answers, jitter, alone=alone)
+            return _broken(reply, history, jitter, alone=alone)
         case _:
             assert_never(reply)
 
@@ -135,8 +160,6 @@ def _refused(reply: Refused, history: History, answers: int, jitter: float) -> D
         return _waits_or_fails(reply, history, answers, jitter)
     if 300 <= status < 400:
         return SetAside(Scope.ROUTE, f"it redirects (HTTP {status}), which is never followed", 1.0)
-    if status >= 500 or status < 200:
-        return _faulty(reply.status, reply.body, reply.message, history, answers, jitter)
     return Finish(_failed(reply.status, reply.body, reply.message, reply.code, reply.request_id))
 
 
@@ -152,18 +175,12 @@ def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: floa
     return SetAside(Scope.ROUTE, _reason(reply), backoff(history.refusals, jitter))
 
 
-def _broken(
-    reply: Broken, history: History, answers: int, jitter: float, *, alone: bool
-) -> Decision:
+def _broken(reply: Broken, history: History, jitter: float, *, alone: bool) -> Decision:
     match reply.kind:
         case "timeout":
             return _timed_out(reply.message, history, jitter)
         case "too_large":
             return Finish(_failed(None, None, reply.message, "reply_too_large"))
-        case "not_json":
-            return _faulty(
-                reply.status, reply.body, reply.message, history, answers, jitter, "not_json"
-            )
         case _:
             history.strikes += 1
             if alone and history.strikes > MAX_STRIKES:
@@ -179,23 +196,22 @@ def _timed_out(message: str, history: History, jitter: float) -> Decision:
 
 
 def _faulty(
-    status: int | None,
-    body: bytes | None,
-    message: str,
-    history: History,
-    answers: int,
-    jitter: float,
-    code: str = "engine_error",
+    reply: Refused | Broken, history: History, answers: int, jitter: float, *, in_outage: bool
 ) -> Decision:
     """500 and the like: often the user's fault, so the same answer three times is believed when
-    the engine has answered somebody else each time in between."""
-    again = history.faults > 0 and history.last_body == body and answers > history.answers_seen
+    the engine has answered somebody else each time in between. Where it has answered nobody it may
+    be the engine's: the line waits for longer, and in an outage for longer than most last."""
+    knows_better = answers > history.answers_seen
+    again = history.faults > 0 and history.last_body == reply.body and knows_better
     history.faults += 1
     history.repeats = history.repeats + 1 if again else 0
-    history.last_body, history.answers_seen = body, answers
+    history.last_body, history.answers_seen = reply.body, answers
     if history.repeats >= BELIEVED_REPEATS or history.faults >= MAX_FAULTS:
-        return Finish(_failed(status, body, message, code))
-    return Again(backoff(history.faults - 1, jitter))
+        code = "not_json" if isinstance(reply, Broken) else "engine_error"
+        return Finish(_failed(reply.status, reply.body, reply.message, code))
+    if history.faults == 1 or knows_better:
+        return Again(backoff(history.faults - 1, jitter))
+    return Again(backoff(history.faults + (3 if in_outage else 1), jitter))
 
 
 def _about_the_line(reply: Refused) -> bool:

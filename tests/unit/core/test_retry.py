@@ -121,6 +121,27 @@ def test_the_same_500_is_not_believed_early_while_nobody_is_answered() -> None:
         assert isinstance(next_step(refused(500, body=b"1"), history, answers=3), Again)
 
 
+def test_a_line_waits_for_longer_while_nobody_is_answered_and_longest_in_an_outage() -> None:
+    def seconds(*, answers: int, in_outage: bool) -> float:
+        history = History()
+        steps = [
+            decide(
+                refused(500, body=b"%d" % n),
+                history,
+                answers=n * answers,
+                alone=False,
+                jitter=0.0,
+                in_outage=in_outage,
+            )
+            for n in range(MAX_FAULTS - 1)
+        ]
+        return sum(step.after_seconds for step in steps if isinstance(step, Again))
+
+    assert seconds(answers=1, in_outage=False) < 5
+    assert seconds(answers=0, in_outage=False) > 10
+    assert seconds(answers=0, in_outage=True) > 30
+
+
 def test_another_500_is_not_believed_early() -> None:
     history = History()
     next_step(refused(500, body=b"1"), history, answers=3)
