@@ -172,7 +172,8 @@ class Dispatcher:
             message = "The input of this line could not be read back; it has been damaged."
             self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
             return
-        call = Call(attempt.route[0], body, link.spec.timeout_seconds)
+        is_suspect = line.history is not None and line.history.is_suspect
+        call = Call(attempt.route[0], body, link.spec.timeout_seconds, is_suspect)
         attempt.flight = link.transport.send(call, partial(self._landed, attempt))
 
     async def _note_and_send(self, attempt: Attempt) -> None:

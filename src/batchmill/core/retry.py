@@ -60,6 +60,8 @@ class History:
     repeats: int = 0
     timeouts: int = 0
     strikes: int = 0
+    is_suspect: bool = False
+    """A connection was lost under it: it goes out on a fresh one, whose loss leaves no doubt."""
     waits: int = 0
     refusals: int = 0
     last_body: bytes | None = None
@@ -181,7 +183,11 @@ def _broken(reply: Broken, history: History, jitter: float, *, alone: bool) -> D
             return _timed_out(reply.message, history, jitter)
         case "too_large":
             return Finish(_failed(None, None, reply.message, "reply_too_large"))
+        case "stale" if not history.is_suspect:
+            history.is_suspect = True
+            return Again(backoff(0, jitter))
         case _:
+            history.is_suspect = True
             history.strikes += 1
             if alone and history.strikes > MAX_STRIKES:
                 return Finish(_failed(None, None, reply.message, "connection_lost"))

@@ -166,6 +166,20 @@ def test_a_lost_connection_is_final_only_for_a_line_that_ran_alone() -> None:
     assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Finish)
 
 
+def test_a_connection_that_was_stale_is_no_strike_the_first_time() -> None:
+    history = History()
+    for strikes in range(3):
+        assert isinstance(next_step(Broken("stale", "lost"), history), Again)
+        assert (history.strikes, history.is_suspect) == (strikes, True)
+
+
+def test_a_line_whose_connection_was_lost_goes_on_a_fresh_one() -> None:
+    history = History()
+    assert not history.is_suspect
+    next_step(Broken("reset", "lost"), history)
+    assert history.is_suspect
+
+
 def test_a_line_runs_alone_after_three_strikes() -> None:
     history = History()
     for strikes in range(MAX_STRIKES):
