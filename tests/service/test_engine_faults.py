@@ -159,6 +159,15 @@ def test_a_line_that_crashes_the_engine_each_time_fails_alone(rig: Rig) -> None:
     assert rig.sim.calls()["by_id"]["line-77"] <= 6
 
 
+def test_a_line_that_always_meets_a_proxys_timeout_fails_alone(rig: Rig) -> None:
+    texts = ["question"] * 200
+    texts[7], texts[8] = "!fault:504", "!fault:502*2"
+    job = rig.job_of(texts)
+    failed = rig.assert_only_failed(job, 200, {7: "gateway_timeout"}, 90)
+    assert "HTTP 504" in failed["line-7"]["error"]["message"]
+    assert rig.sim.calls()["by_id"]["line-7"] <= 20
+
+
 def test_answers_that_are_no_json_or_cut_fail_their_own_lines_only(rig: Rig) -> None:
     texts = ["question"] * 60
     texts[3], texts[30], texts[31] = "!fault:notjson", "!fault:cut", "!fault:notjson*1"

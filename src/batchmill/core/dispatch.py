@@ -284,6 +284,7 @@ class Dispatcher:
             alone=attempt.alone,
             jitter=jitter(),
             in_outage=gate.is_in_outage(route),
+            was_up=gate.was_up(attempt.sent_at),
         )
         now = self._clock.boot()
         self.note(gate, route, reply, decision, attempt.sent_at, now)

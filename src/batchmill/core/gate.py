@@ -36,6 +36,8 @@ class Aside:
     until: float
     tries: int = 1
     trial: bool = False
+    sighted: bool = False
+    """A probe has found it answering since."""
 
 
 @dataclass(slots=True)
@@ -196,7 +198,13 @@ class Gate:
     def may_be_back(self) -> None:
         """A probe found the engine answering: let a trial line through at once."""
         if (aside := self.asides.get(_WHOLE)) is not None:
-            aside.until = 0.0
+            aside.until, aside.sighted = 0.0, True
+
+    def was_up(self, sent_at: float) -> bool:
+        """Whether the engine was not known to be away as that call went out: it had answered since
+        its last fault, if only a probe."""
+        aside = self.asides.get(_WHOLE)
+        return aside is None or aside.sighted or sent_at < aside.since
 
     def down_reason(self) -> str | None:
         """Why the whole engine is aside, if it is."""

@@ -27,7 +27,10 @@ BELIEVED_REPEATS = 2
 a generic text comes back by chance more often than one thinks."""
 MAX_TIMEOUTS = 3
 MAX_STRIKES = 3
-"""Lost connections after which a line runs alone; one more, alone, is final."""
+"""Lost connections after which a line runs alone; so it is with a proxy's 502 and 504 while the
+engine lives."""
+MAX_STRIKES_ALONE = 2
+"""More of them, alone, are final: one may be an engine that is restarted just then."""
 MAX_REFUSALS = 5
 """Refusals that look like the engine's fault while it answers others on the same route."""
 OUTAGE_FAULTS = 8
@@ -36,7 +39,8 @@ line alone gets."""
 BACKOFF_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 30.0
 
-_ENGINE_FAULTS = frozenset({401, 402, 407, 502, 504})
+_ENGINE_FAULTS = frozenset({401, 402, 407})
+_GATEWAY_FAULTS = {502: "bad_gateway", 504: "gateway_timeout"}
 _ROUTE_FAULTS = frozenset({403, 404, 405})
 
 
@@ -60,6 +64,7 @@ class History:
     repeats: int = 0
     timeouts: int = 0
     strikes: int = 0
+    strikes_alone: int = 0
     is_suspect: bool = False
     """A connection was lost under it: it goes out on a fresh one, whose loss leaves no doubt."""
     waits: int = 0
@@ -72,6 +77,13 @@ class History:
     @property
     def must_run_alone(self) -> bool:
         return self.strikes >= MAX_STRIKES
+
+    def strike(self, *, alone: bool) -> bool:
+        """Count a call that the engine may have died of; whether that was the last one."""
+        self.is_suspect = True
+        self.strikes += 1
+        self.strikes_alone += alone
+        return self.strikes_alone >= MAX_STRIKES_ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ def is_faulty(reply: Reply) -> TypeGuard[Refused | Broken]:
     answers to other lines can tell."""
     match reply:
         case Refused(status=status):
-            return (status >= 500 or status < 200) and status not in _ENGINE_FAULTS
+            return (status >= 500 or status < 200) and status not in _GATEWAY_FAULTS
         case Broken(kind=kind):
             return kind == "not_json"
         case _:
@@ -126,15 +138,15 @@ def decide(
     alone: bool,
     jitter: float,
     in_outage: bool = False,
+    was_up: bool = True,
 ) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
-    `answers` is how many lines of this route the engine has answered
-    so far, `alone` whether nothing else of ours was in flight at the engine, `in_outage` whether
-    the engine answers all of the route with such faults, `jitter` from [0, 1).
+    `answers` is how many lines of this route the engine has answered so far, `alone` whether
+    nothing else of ours was in flight at the engine, `jitter` from [0, 1). `in_outage`: the engine
+    answers 500 or the like to the whole route. `was_up`: it was not known to be away as the line
+    was sent.
     """
-    if is_faulty(reply):
-        return _faulty(reply, history, answers, jitter, in_outage=in_outage)
     match reply:
         case Answered(status=status, body=body, request_id=request_id, usage=usage):
             return Finish(Outcome(Fate.SUCCEEDED, status, body, request_id, usage=usage))
@@ -144,16 +156,22 @@ def decide(
             return Again(wait, overloaded=True)
         case Unreachable(message=message):
             return SetAside(Scope.ENGINE, message, backoff(0, jitter))
+        case Refused() | Broken() if is_faulty(reply):
+            return _faulty(reply, history, answers, jitter, in_outage=in_outage)
         case Refused():
-            return _refused(reply, history, answers, jitter)
+            return _refused(reply, history, answers, jitter, alone=alone, was_up=was_up)
         case Broken():
             return _broken(reply, history, jitter, alone=alone)
         case _:
             assert_never(reply)
 
 
-def _refused(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
+def _refused(
+    reply: Refused, history: History, answers: int, jitter: float, *, alone: bool, was_up: bool
+) -> Decision:
     status = reply.status
+    if status in _GATEWAY_FAULTS:
+        return _gateway_said(reply, history, jitter, alone=alone, was_up=was_up)
     if status == 408:
         return _timed_out(reply.message, history, jitter)
     if status in _ENGINE_FAULTS:
@@ -163,6 +181,23 @@ def _refused(reply: Refused, history: History, answers: int, jitter: float) -> D
     if 300 <= status < 400:
         return SetAside(Scope.ROUTE, f"it redirects (HTTP {status}), which is never followed", 1.0)
     return Finish(_failed(reply.status, reply.body, reply.message, reply.code, reply.request_id))
+
+
+def _gateway_said(
+    reply: Refused, history: History, jitter: float, *, alone: bool, was_up: bool
+) -> Decision:
+    """502 and 504 come from what stands before the engine, and while it is away to all lines. Where
+    it was up, by its answers to others or to a probe, the line may be one that kills it, or that
+    takes longer than its proxy waits."""
+    if was_up and history.strike(alone=alone):
+        message = (
+            f"The proxy before the engine answered HTTP {reply.status} to this line "
+            f"{history.strikes} times, also while it ran alone, and the engine was up in between: "
+            f"the line ends it, or takes longer than the proxy waits. It says: {reply.message}"
+        )
+        code = _GATEWAY_FAULTS[reply.status]
+        return Finish(_failed(reply.status, reply.body, message, code, reply.request_id))
+    return SetAside(Scope.ENGINE, _reason(reply), backoff(history.strikes, jitter))
 
 
 def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
@@ -187,9 +222,7 @@ def _broken(reply: Broken, history: History, jitter: float, *, alone: bool) -> D
             history.is_suspect = True
             return Again(backoff(0, jitter))
         case _:
-            history.is_suspect = True
-            history.strikes += 1
-            if alone and history.strikes > MAX_STRIKES:
+            if history.strike(alone=alone):
                 return Finish(_failed(None, None, reply.message, "connection_lost"))
             return Again(backoff(history.strikes - 1, jitter))
 

@@ -68,6 +68,20 @@ def test_a_probe_that_answers_lets_a_trial_through_at_once() -> None:
     assert gate.admits(CHAT, 100.0)
 
 
+def test_an_engine_was_up_for_what_was_sent_before_its_fault_or_after_it_was_seen_again() -> None:
+    gate = Gate(8)
+    assert gate.was_up(1.0)
+    gate.set_aside(Scope.ENGINE, CHAT, "502", sent_at=1.0, now=2.0)
+    assert gate.was_up(1.5)
+    assert not gate.was_up(2.5)
+    gate.may_be_back()
+    assert gate.was_up(2.5)
+    gate.set_aside(Scope.ENGINE, CHAT, "502", sent_at=2.5, now=3.0)
+    assert not gate.was_up(3.5)
+    gate.answered(OCR, well=True)
+    assert gate.was_up(3.5)
+
+
 def in_outage(gate: Gate, now: float) -> Gate:
     for _ in range(OUTAGE_FAULTS):
         assert gate.admits(CHAT, now)

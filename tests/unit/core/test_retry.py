@@ -16,6 +16,7 @@ from batchmill.core.retry import (
     MAX_FAULTS,
     MAX_REFUSALS,
     MAX_STRIKES,
+    MAX_STRIKES_ALONE,
     MAX_TIMEOUTS,
     Again,
     Decision,
@@ -163,7 +164,45 @@ def test_a_lost_connection_is_final_only_for_a_line_that_ran_alone() -> None:
     for _ in range(20):
         assert isinstance(next_step(Broken("reset", "lost"), history), Again)
     assert history.must_run_alone
-    assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Finish)
+    for _ in range(MAX_STRIKES_ALONE - 1):
+        assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Again)
+    step = next_step(Broken("reset", "lost"), history, alone=True)
+    assert isinstance(step, Finish)
+    assert step.outcome.code == "connection_lost"
+
+
+def gateway_steps(status: int, history: History, *, was_up: bool) -> list[Decision]:
+    """What follows from that status again and again, alone as soon as it has to be."""
+    steps: list[Decision] = []
+    while len(steps) < 40 and not any(isinstance(step, Finish) for step in steps):
+        step = decide(
+            refused(status),
+            history,
+            answers=0,
+            alone=history.must_run_alone,
+            jitter=0.5,
+            was_up=was_up,
+        )
+        steps.append(step)
+    return steps
+
+
+@pytest.mark.parametrize(("status", "code"), [(502, "bad_gateway"), (504, "gateway_timeout")])
+def test_a_line_that_its_proxy_gives_up_on_while_the_engine_is_up_runs_alone_and_fails(
+    status: int, code: str
+) -> None:
+    *steps, last = gateway_steps(status, History(), was_up=True)
+    assert len(steps) == MAX_STRIKES + MAX_STRIKES_ALONE - 1
+    assert all(isinstance(step, SetAside) for step in steps)
+    assert isinstance(last, Finish)
+    assert (last.outcome.code, last.outcome.status) == (code, status)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_engine_is_away_fails_no_line(status: int) -> None:
+    for strikes in (0, MAX_STRIKES):
+        steps = gateway_steps(status, History(strikes=strikes), was_up=False)
+        assert all(isinstance(step, SetAside) for step in steps)
 
 
 def test_a_connection_that_was_stale_is_no_strike_the_first_time() -> None:
