@@ -15,11 +15,13 @@ from batchmill.usage import NO_USAGE, Usage
 
 
 class Call(Struct, frozen=True, gc=False):
-    """One attempt: what is sent. `body` is JSON bytes as they came, the model aside."""
+    """One attempt: what is sent. `body` is JSON bytes as they came, the model aside. `fresh`: on a
+    connection that nothing was sent on before, so that its loss says something of this call."""
 
     path: str
     body: bytes
     timeout_seconds: float
+    fresh: bool = False
 
 
 class Answered(Struct, frozen=True, gc=False):
@@ -68,8 +70,9 @@ class Unreachable:
 class Broken:
     """Sent, and no complete valid answer came back.
 
-    `kind`: "timeout", "reset" (connection lost), "not_json" (2xx that is no JSON),
-    "too_large" (a reply over the limit).
+    `kind`: "timeout", "reset" (connection lost), "stale" (lost before a byte came, on a connection
+    that had been used before: the engine may never have read the call), "not_json" (2xx that is no
+    JSON), "too_large" (a reply over the limit).
     """
 
     kind: str

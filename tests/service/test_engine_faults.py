@@ -111,6 +111,19 @@ def test_a_proxys_502_page_fails_no_line(rig: Rig) -> None:
     rig.assert_all_answered(job, 3000)
 
 
+def test_500_to_everybody_for_a_while_fails_no_line(rig: Rig) -> None:
+    job = rig.job_of(["question"] * 3000)
+    eventually(lambda: rig.done(job) > 100, 20, "progress")
+    rig.sim.control(status=500)
+    eventually(lambda: rig.reason(job) == "retrying", 20, "the reason")
+    asked = rig.sim.calls()["total"]
+    time.sleep(10)
+    assert rig.sim.calls()["total"] - asked < 40
+    assert rig.serve.job(job)["failed_requests"] == 0
+    rig.sim.control(status=0)
+    rig.assert_all_answered(job, 3000)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_overloaded_engine_fails_no_line_and_is_not_hammered(rig: Rig, status: int) -> None:
     job = rig.job_of(["question"] * 2000)
@@ -144,6 +157,15 @@ def test_a_line_that_crashes_the_engine_each_time_fails_alone(rig: Rig) -> None:
     rig.assert_only_failed(job, 200, {77: "connection_lost"}, 120)
     eventually(rig.sim.answers, 10, "the crashed engine to listen again")
     assert rig.sim.calls()["by_id"]["line-77"] <= 6
+
+
+def test_a_line_that_always_meets_a_proxys_timeout_fails_alone(rig: Rig) -> None:
+    texts = ["question"] * 200
+    texts[7], texts[8] = "!fault:504", "!fault:502*2"
+    job = rig.job_of(texts)
+    failed = rig.assert_only_failed(job, 200, {7: "gateway_timeout"}, 90)
+    assert "HTTP 504" in failed["line-7"]["error"]["message"]
+    assert rig.sim.calls()["by_id"]["line-7"] <= 20
 
 
 def test_answers_that_are_no_json_or_cut_fail_their_own_lines_only(rig: Rig) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from batchmill.calls import Answered, Call, Flight, Overloaded, Reply, Unreachable
+from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Reply, Unreachable
 from batchmill.clock import Clock, jitter
 from batchmill.core.bundle import BUNDLE_BYTES, EMBEDDINGS, Piece, body_of, piece_of, taken_apart
 from batchmill.core.gate import Gate, Route
@@ -167,7 +167,8 @@ class Bundles:
         link, route, now = bundle.link, bundle.route, self._clock.boot()
         decision = decide(reply, History(), answers=0, alone=False, jitter=jitter())
         self._desk.note(link.gate, route, reply, decision, bundle.sent_at, now)
-        was_taken = not isinstance(reply, Overloaded | Unreachable)
+        is_stale = isinstance(reply, Broken) and reply.kind == "stale"
+        was_taken = not is_stale and not isinstance(reply, Overloaded | Unreachable)
         if was_taken and not isinstance(decision, SetAside):
             self._mistrust(link, route, now, is_certain=isinstance(reply, Answered))
         for piece in bundle.seats:

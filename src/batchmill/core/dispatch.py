@@ -26,7 +26,7 @@ from batchmill.core.links import Link
 from batchmill.core.linkset import Links
 from batchmill.core.outcomes import write_outcome
 from batchmill.core.pool import Pool
-from batchmill.core.retry import Again, Decision, Finish, SetAside, decide
+from batchmill.core.retry import Again, Decision, Finish, SetAside, decide, is_faulty
 from batchmill.core.slots import Slot
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.errors import LedgerUnavailable
@@ -180,7 +180,8 @@ class Dispatcher:
             message = "The input of this line could not be read back; it has been damaged."
             self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
             return
-        call = Call(attempt.route[0], body, link.spec.timeout_seconds)
+        is_suspect = line.history is not None and line.history.is_suspect
+        call = Call(attempt.route[0], body, link.spec.timeout_seconds, is_suspect)
         attempt.flight = link.transport.send(call, partial(self._landed, attempt))
 
     async def _note_and_send(self, attempt: Attempt) -> None:
@@ -291,6 +292,8 @@ class Dispatcher:
             answers=gate.answers.get(route, 0),
             alone=attempt.alone,
             jitter=jitter(),
+            in_outage=gate.is_in_outage(route),
+            was_up=gate.was_up(attempt.sent_at),
         )
         now = self._clock.boot()
         self.note(gate, route, reply, decision, attempt.sent_at, now)
@@ -331,6 +334,8 @@ class Dispatcher:
             case Again(overloaded=True):
                 asked = reply.retry_after_seconds if isinstance(reply, Overloaded) else None
                 gate.overloaded(asked, now=now)
+            case _ if is_faulty(reply):
+                gate.faulted(route, sent_at=sent_at, now=now)
             case _ if isinstance(reply, Refused):
                 gate.answered(route, well=False)
 

@@ -10,13 +10,15 @@ from math import inf
 
 from batchmill.calls import Load
 from batchmill.core.limits import Limits
-from batchmill.core.retry import Scope
+from batchmill.core.retry import OUTAGE_FAULTS, Scope
 from batchmill.core.slots import Slots
 from batchmill.core.window import Window
 from batchmill.model import WaitingReason
 
 ASIDE_SECONDS = 0.5
 ASIDE_LIMIT_SECONDS = 10.0
+OUTAGE_TRIAL_SECONDS = 1.0
+"""A line that is tried in an outage may be at fault itself: a job of nothing else ends in time."""
 OVERLOAD_SECONDS = 0.1
 OVERLOAD_LIMIT_SECONDS = 10.0
 
@@ -34,6 +36,8 @@ class Aside:
     until: float
     tries: int = 1
     trial: bool = False
+    sighted: bool = False
+    """A probe has found it answering since."""
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class Gate:
     overloads: int = 0
     asides: dict[Route, Aside] = field(default_factory=dict)
     answers: dict[Route, int] = field(default_factory=dict)
+    faults: dict[Route, int] = field(default_factory=dict)
+    """500 and the like on end: since it answered a line of the route last."""
     alone: bool = False
     """A line runs alone: nothing else is admitted."""
     closes_at: float = inf
@@ -105,10 +111,14 @@ class Gate:
             self._mark_trial(route, trial=False)
 
     def answered(self, route: Route, *, well: bool) -> None:
-        """The engine gave a line an answer of its own, good or bad: what was aside works."""
+        """The engine gave a line an answer of its own, good or bad: what was aside works. A bad
+        one ends no outage, since it may come from what stands before the model."""
+        if well and self.faults:
+            self.faults.pop(route, None)
         if self.asides:
             self.asides.pop(_WHOLE, None)
-            self.asides.pop(route, None)
+            if not self.is_in_outage(route):
+                self.asides.pop(route, None)
         if well:
             self.answers[route] = self.answers.get(route, 0) + 1
             self.overloads = 0
@@ -155,6 +165,22 @@ class Gate:
             wait = min(ASIDE_LIMIT_SECONDS, ASIDE_SECONDS * 2.0**aside.tries)
             self.asides[key] = Aside(reason, since=now, until=now + wait, tries=aside.tries + 1)
 
+    def faulted(self, route: Route, *, sent_at: float, now: float) -> None:
+        """It answered a line with 500 or the like. That may be the line's fault; where all lines of
+        the route get such answers the route is set aside."""
+        self.faults[route] = self.faults.get(route, 0) + 1
+        self.answered(route, well=False)
+        if self.is_in_outage(route):
+            aside = self.asides.get(route)
+            if aside is None or sent_at >= aside.since:
+                reason = "it answers every line with HTTP 500 or no JSON"
+                until = now + OUTAGE_TRIAL_SECONDS
+                self.asides[route] = Aside(reason, since=now, until=until)
+
+    def is_in_outage(self, route: Route) -> bool:
+        """Whether all lines of the route got 500 or the like, for a while."""
+        return self.faults.get(route, 0) >= OUTAGE_FAULTS
+
     def overloaded(self, after_seconds: float | None, *, now: float) -> None:
         """It answered 429 or 503: narrow the window once per pause and send nothing meanwhile. A
         few refusals among many answers are no reason to pause, unless it asks for one."""
@@ -172,7 +198,13 @@ class Gate:
     def may_be_back(self) -> None:
         """A probe found the engine answering: let a trial line through at once."""
         if (aside := self.asides.get(_WHOLE)) is not None:
-            aside.until = 0.0
+            aside.until, aside.sighted = 0.0, True
+
+    def was_up(self, sent_at: float) -> bool:
+        """Whether the engine was not known to be away as that call went out: it had answered since
+        its last fault, if only a probe."""
+        aside = self.asides.get(_WHOLE)
+        return aside is None or aside.sighted or sent_at < aside.since
 
     def down_reason(self) -> str | None:
         """Why the whole engine is aside, if it is."""
@@ -186,7 +218,8 @@ class Gate:
         if _WHOLE in self.asides:
             return WaitingReason.ENGINE_DOWN
         if route in self.asides:
-            return WaitingReason.MODEL_NOT_SERVED
+            in_outage = self.is_in_outage(route)
+            return WaitingReason.RETRYING if in_outage else WaitingReason.MODEL_NOT_SERVED
         if now < self.resume_at or self.overloads:
             return WaitingReason.RATE_LIMITED
         if self.limits is not None and self.limits.holds_back(route[1], now):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from batchmill.calls import (
     Answered,
@@ -27,13 +27,20 @@ BELIEVED_REPEATS = 2
 a generic text comes back by chance more often than one thinks."""
 MAX_TIMEOUTS = 3
 MAX_STRIKES = 3
-"""Lost connections after which a line runs alone; one more, alone, is final."""
+"""Lost connections after which a line runs alone; so it is with a proxy's 502 and 504 while the
+engine lives."""
+MAX_STRIKES_ALONE = 2
+"""More of them, alone, are final: one may be an engine that is restarted just then."""
 MAX_REFUSALS = 5
 """Refusals that look like the engine's fault while it answers others on the same route."""
+OUTAGE_FAULTS = 8
+"""Such answers on end, to all lines of a route together, after which it is an outage: more than one
+line alone gets."""
 BACKOFF_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 30.0
 
-_ENGINE_FAULTS = frozenset({401, 402, 407, 502, 504})
+_ENGINE_FAULTS = frozenset({401, 402, 407})
+_GATEWAY_FAULTS = {502: "bad_gateway", 504: "gateway_timeout"}
 _ROUTE_FAULTS = frozenset({403, 404, 405})
 
 
@@ -57,6 +64,9 @@ class History:
     repeats: int = 0
     timeouts: int = 0
     strikes: int = 0
+    strikes_alone: int = 0
+    is_suspect: bool = False
+    """A connection was lost under it: it goes out on a fresh one, whose loss leaves no doubt."""
     waits: int = 0
     refusals: int = 0
     last_body: bytes | None = None
@@ -67,6 +77,13 @@ class History:
     @property
     def must_run_alone(self) -> bool:
         return self.strikes >= MAX_STRIKES
+
+    def strike(self, *, alone: bool) -> bool:
+        """Count a call that the engine may have died of; whether that was the last one."""
+        self.is_suspect = True
+        self.strikes += 1
+        self.strikes_alone += alone
+        return self.strikes_alone >= MAX_STRIKES_ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +118,34 @@ def backoff(tries: int, jitter: float) -> float:
     return float(min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2 ** min(tries, 10))) * (0.5 + jitter)
 
 
-def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter: float) -> Decision:
+def is_faulty(reply: Reply) -> TypeGuard[Refused | Broken]:
+    """Whether it is 500 or the like, or no JSON: the line's fault or the engine's, which only its
+    answers to other lines can tell."""
+    match reply:
+        case Refused(status=status):
+            return (status >= 500 or status < 200) and status not in _GATEWAY_FAULTS
+        case Broken(kind=kind):
+            return kind == "not_json"
+        case _:
+            return False
+
+
+def decide(
+    reply: Reply,
+    history: History,
+    *,
+    answers: int,
+    alone: bool,
+    jitter: float,
+    in_outage: bool = False,
+    was_up: bool = True,
+) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
-    `answers` is how many lines of this route the engine has answered
-    so far, `alone` whether nothing else of ours was in flight at the engine, `jitter` from
-    [0, 1).
+    `answers` is how many lines of this route the engine has answered so far, `alone` whether
+    nothing else of ours was in flight at the engine, `jitter` from [0, 1). `in_outage`: the engine
+    answers 500 or the like to the whole route. `was_up`: it was not known to be away as the line
+    was sent.
     """
     match reply:
         case Answered(status=status, body=body, request_id=request_id, usage=usage):
@@ -117,16 +156,22 @@ def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter:
             return Again(wait, overloaded=True)
         case Unreachable(message=message):
             return SetAside(Scope.ENGINE, message, backoff(0, jitter))
+        case Refused() | Broken() if is_faulty(reply):
+            return _faulty(reply, history, answers, jitter, in_outage=in_outage)
         case Refused():
-            return _refused(reply, history, answers, jitter)
+            return _refused(reply, history, answers, jitter, alone=alone, was_up=was_up)
         case Broken():
-            return _broken(reply, history, answers, jitter, alone=alone)
+            return _broken(reply, history, jitter, alone=alone)
         case _:
             assert_never(reply)
 
 
-def _refused(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
+def _refused(
+    reply: Refused, history: History, answers: int, jitter: float, *, alone: bool, was_up: bool
+) -> Decision:
     status = reply.status
+    if status in _GATEWAY_FAULTS:
+        return _gateway_said(reply, history, jitter, alone=alone, was_up=was_up)
     if status == 408:
         return _timed_out(reply.message, history, jitter)
     if status in _ENGINE_FAULTS:
@@ -135,9 +180,24 @@ def _refused(reply: Refused, history: History, answers: int, jitter: float) -> D
         return _waits_or_fails(reply, history, answers, jitter)
     if 300 <= status < 400:
         return SetAside(Scope.ROUTE, f"it redirects (HTTP {status}), which is never followed", 1.0)
-    if status >= 500 or status < 200:
-        return _faulty(reply.status, reply.body, reply.message, history, answers, jitter)
     return Finish(_failed(reply.status, reply.body, reply.message, reply.code, reply.request_id))
+
+
+def _gateway_said(
+    reply: Refused, history: History, jitter: float, *, alone: bool, was_up: bool
+) -> Decision:
+    """502 and 504 come from what stands before the engine, and while it is away to all lines. Where
+    it was up, by its answers to others or to a probe, the line may be one that kills it, or that
+    takes longer than its proxy waits."""
+    if was_up and history.strike(alone=alone):
+        message = (
+            f"The proxy before the engine answered HTTP {reply.status} to this line "
+            f"{history.strikes} times, also while it ran alone, and the engine was up in between: "
+            f"the line ends it, or takes longer than the proxy waits. It says: {reply.message}"
+        )
+        code = _GATEWAY_FAULTS[reply.status]
+        return Finish(_failed(reply.status, reply.body, message, code, reply.request_id))
+    return SetAside(Scope.ENGINE, _reason(reply), backoff(history.strikes, jitter))
 
 
 def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: float) -> Decision:
@@ -152,21 +212,17 @@ def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: floa
     return SetAside(Scope.ROUTE, _reason(reply), backoff(history.refusals, jitter))
 
 
-def _broken(
-    reply: Broken, history: History, answers: int, jitter: float, *, alone: bool
-) -> Decision:
+def _broken(reply: Broken, history: History, jitter: float, *, alone: bool) -> Decision:
     match reply.kind:
         case "timeout":
             return _timed_out(reply.message, history, jitter)
         case "too_large":
             return Finish(_failed(None, None, reply.message, "reply_too_large"))
-        case "not_json":
-            return _faulty(
-                reply.status, reply.body, reply.message, history, answers, jitter, "not_json"
-            )
+        case "stale" if not history.is_suspect:
+            history.is_suspect = True
+            return Again(backoff(0, jitter))
         case _:
-            history.strikes += 1
-            if alone and history.strikes > MAX_STRIKES:
+            if history.strike(alone=alone):
                 return Finish(_failed(None, None, reply.message, "connection_lost"))
             return Again(backoff(history.strikes - 1, jitter))
 
@@ -179,23 +235,22 @@ def _timed_out(message: str, history: History, jitter: float) -> Decision:
 
 
 def _faulty(
-    status: int | None,
-    body: bytes | None,
-    message: str,
-    history: History,
-    answers: int,
-    jitter: float,
-    code: str = "engine_error",
+    reply: Refused | Broken, history: History, answers: int, jitter: float, *, in_outage: bool
 ) -> Decision:
     """500 and the like: often the user's fault, so the same answer three times is believed when
-    the engine has answered somebody else each time in between."""
-    again = history.faults > 0 and history.last_body == body and answers > history.answers_seen
+    the engine has answered somebody else each time in between. Where it has answered nobody it may
+    be the engine's: the line waits for longer, and in an outage for longer than most last."""
+    knows_better = answers > history.answers_seen
+    again = history.faults > 0 and history.last_body == reply.body and knows_better
     history.faults += 1
     history.repeats = history.repeats + 1 if again else 0
-    history.last_body, history.answers_seen = body, answers
+    history.last_body, history.answers_seen = reply.body, answers
     if history.repeats >= BELIEVED_REPEATS or history.faults >= MAX_FAULTS:
-        return Finish(_failed(status, body, message, code))
-    return Again(backoff(history.faults - 1, jitter))
+        code = "not_json" if isinstance(reply, Broken) else "engine_error"
+        return Finish(_failed(reply.status, reply.body, reply.message, code))
+    if history.faults == 1 or knows_better:
+        return Again(backoff(history.faults - 1, jitter))
+    return Again(backoff(history.faults + (3 if in_outage else 1), jitter))
 
 
 def _about_the_line(reply: Refused) -> bool:

@@ -118,6 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(buffer)
         self._parser = AnswerParser(max_reply_bytes)
         self._is_lost = False
+        self._is_reused = False
         self._idle_since = 0.0
         self._exchange: Exchange | None = None
         self._poll: select.poll | None = None
@@ -182,7 +183,9 @@ class Connection(asyncio.BufferedProtocol):
         self._is_lost = True
         exchange, parser = self._exchange, self._parser
         if exchange is not None and not exchange.is_over:
-            if parser.outcome is None and exc is None:
+            if parser.outcome is None and self._is_reused and parser.is_blank:
+                parser.fail("stale", "The engine closed a connection as a call went out on it.")
+            elif parser.outcome is None and exc is None:
                 parser.end()
             elif parser.outcome is None:
                 parser.fail("reset", f"The connection to the engine was lost: {_why(exc)}.")
@@ -207,6 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         unsent = self._transport.get_write_buffer_size()
         good = parser.keeps and not unsent and self.is_open()
         parser.begin()
+        self._is_reused = True
         self._idle_since = asyncio.get_running_loop().time()
         if not good:
             self.drop()

@@ -83,6 +83,11 @@ class AnswerParser:
             self.outcome = Broken(kind, message)
             self._pieces = []
 
+    @property
+    def is_blank(self) -> bool:
+        """Nothing of the answer has come yet."""
+        return not self._received_bytes
+
     def close(self) -> None:
         """Let go of httptools' parser, which holds on to this object: what a connection held
         should not have to wait for the garbage collector."""

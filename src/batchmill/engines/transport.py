@@ -44,6 +44,10 @@ EXPIRY_SECONDS = 0.1
 IDLE_SECONDS = 3.0
 """A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
 and a call that meets the closing is lost."""
+STALE_SECONDS = 10.0
+STALE_LIMIT_SECONDS = 600.0
+"""For how long no connection is used again after an engine closed one as a call went out on it:
+longer each time that happens soon after."""
 
 Ended = Callable[[Exchange, Ending | None, Connection | None], None]
 
@@ -60,6 +64,7 @@ class HttpTransport:
         *,
         max_reply_bytes: int = MAX_REPLY_BYTES,
         idle_seconds: float = IDLE_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._spec, self._clock, self._budget = spec, clock, budget
         self._max_reply_bytes, self._idle_seconds = max_reply_bytes, idle_seconds
@@ -70,6 +75,9 @@ class HttpTransport:
         self._heads: dict[str, bytes] = {}
         self._buffer = bytearray(READ_BYTES)
         self._idle: list[Connection] = []
+        self._first_pause = self._pause = stale_seconds
+        self._reuses_at = 0.0
+        """Until then each call goes on a connection of its own."""
         self._out: set[Exchange] = set()
         self._watching = False
         self._is_closed = False
@@ -83,15 +91,18 @@ class HttpTransport:
             if answer is None:
                 self._budget.resize(exchange.ticket, 0)
                 return
+            if type(answer) is Broken and answer.kind == "stale":
+                self._stop_reuse()
             reply = self._classified(answer) if isinstance(answer, HttpAnswer) else answer
             kept = reply.held_bytes if isinstance(reply, Answered) else 0
             self._budget.resize(exchange.ticket, kept)
             landed(reply)
 
-        return self._begin(self._head(call.path), call.body, call.timeout_seconds, ended)
+        head = self._head(call.path)
+        return self._begin(head, call.body, call.timeout_seconds, ended, fresh=call.fresh)
 
     async def models(self) -> tuple[str, ...]:
-        answer = await self.get(self._address.target("/models"), LISTING_SECONDS)
+        answer = await self.get(self._address.target("/models"), LISTING_SECONDS, fresh=True)
         if not isinstance(answer, HttpAnswer):
             raise EngineDown(answer.message)
         if not 200 <= answer.status < 300:
@@ -119,7 +130,7 @@ class HttpTransport:
         while self._idle:
             self._idle.pop().drop()
 
-    async def get(self, target: str, seconds: float) -> Ending:
+    async def get(self, target: str, seconds: float, *, fresh: bool = False) -> Ending:
         """What the engine says to a GET of that path and query."""
         heard: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -129,13 +140,15 @@ class HttpTransport:
             if answer is not None and not heard.done():
                 heard.set_result(answer)
 
-        exchange = self._begin(self._request_head("GET", target), b"", seconds, ended)
+        exchange = self._begin(self._request_head("GET", target), b"", seconds, ended, fresh=fresh)
         try:
             return await heard
         finally:
             exchange.abort()
 
-    def _begin(self, head: bytes, body: bytes, seconds: float, ended: Ended) -> Exchange:
+    def _begin(
+        self, head: bytes, body: bytes, seconds: float, ended: Ended, *, fresh: bool
+    ) -> Exchange:
         """Send once, on an idle connection or a new one."""
         now = asyncio.get_running_loop().time()
         exchange = Exchange(self._budget, self._usual_bytes, seconds, now, ended)
@@ -144,7 +157,7 @@ class HttpTransport:
             self._watch_time()
         whole_head = b"%b%d\r\n\r\n" % (head, len(body))
         request = (whole_head, body) if body else (whole_head,)  # asyncio never ends an empty piece
-        connection = self._idle_connection(now)
+        connection = None if fresh else self._idle_connection(now)
         if connection is not None:
             connection.begin(exchange, request)
         else:
@@ -197,10 +210,22 @@ class HttpTransport:
         return None
 
     def _keep(self, connection: Connection) -> None:
-        if self._is_closed:
+        if self._is_closed or self._reuses_at > asyncio.get_running_loop().time():
             connection.drop()
         else:
             self._idle.append(connection)
+
+    def _stop_reuse(self) -> None:
+        """The engine closes connections that it said it would keep: use none again for a while.
+        Those that are lost meanwhile went out before."""
+        now = asyncio.get_running_loop().time()
+        if now < self._reuses_at:
+            return
+        is_soon = 0.0 < self._reuses_at > now - self._pause
+        self._pause = min(STALE_LIMIT_SECONDS, 2 * self._pause) if is_soon else self._first_pause
+        self._reuses_at = now + self._pause
+        while self._idle:
+            self._idle.pop().drop()
 
     async def _connect(self, seconds: float) -> Connection | Unreachable:
         address = self._address

@@ -45,6 +45,7 @@ def transport_to(
     budget: ByteBudget | None = None,
     max_reply_bytes: int = 64_000_000,
     idle_seconds: float = 3.0,
+    stale_seconds: float = 10.0,
 ) -> HttpTransport:
     spec = EngineSpec("e", url, key=key)
     return HttpTransport(
@@ -53,6 +54,7 @@ def transport_to(
         budget or ByteBudget(96_000_000),
         max_reply_bytes=max_reply_bytes,
         idle_seconds=idle_seconds,
+        stale_seconds=stale_seconds,
     )
 
 
@@ -309,19 +311,54 @@ async def test_a_lost_answer_is_a_reset_and_is_not_sent_again(
         assert server.connections == 1
 
 
-async def test_a_kept_connection_that_breaks_under_a_call_does_not_send_it_twice() -> None:
-    async def one_answer_then_close(connection: Connection) -> None:
-        await connection.request()
-        await connection.write(OK)
-        await connection.request()
+async def one_answer_then_close(connection: Connection) -> None:
+    """The engine takes a second call on a connection, too, but does not answer it."""
+    await connection.request()
+    await connection.write(OK)
+    await connection.request()
 
+
+async def one_answer_then_half(connection: Connection) -> None:
+    await one_answer_then_close(connection)
+    await connection.write(OK[:10])
+
+
+async def test_a_kept_connection_that_breaks_under_a_call_does_not_send_it_twice() -> None:
     async with engine(one_answer_then_close) as (server, transport):
+        assert isinstance(await ask(transport, CALL), Answered)
+        reply = await ask(transport, CALL)
+        assert isinstance(reply, Broken)
+        assert reply.kind == "stale"
+        assert len(server.requests) == 2
+
+
+async def test_after_that_no_connection_is_used_again_for_a_while() -> None:
+    async with engine(one_answer_then_close, stale_seconds=0.2) as (server, transport):
+        await ask(transport, CALL)
+        await ask(transport, CALL)
         for _ in range(20):
             assert isinstance(await ask(transport, CALL), Answered)
-            reply = await ask(transport, CALL)
-            assert isinstance(reply, Broken)
-            assert reply.kind == "reset"
-        assert len(server.requests) == 40
+        assert server.connections == 21
+        await asyncio.sleep(0.25)
+        await ask(transport, CALL)
+        reply = await ask(transport, CALL)
+        assert isinstance(reply, Broken)
+        assert reply.kind == "stale"
+
+
+async def test_a_kept_connection_that_breaks_in_an_answer_is_a_reset() -> None:
+    async with engine(one_answer_then_half) as (_, transport):
+        await ask(transport, CALL)
+        reply = await ask(transport, CALL)
+        assert isinstance(reply, Broken)
+        assert reply.kind == "reset"
+
+
+async def test_a_call_that_asks_for_a_fresh_connection_gets_one() -> None:
+    async with engine(answering(OK)) as (server, transport):
+        for n in range(1, 6):
+            assert isinstance(await ask(transport, Call("/v1/ocr", BODY, 20.0, True)), Answered)
+            assert server.connections == n
 
 
 async def test_a_connection_closed_while_idle_costs_no_call() -> None:

@@ -138,7 +138,7 @@ async def test_a_job_whose_lines_wait_for_their_next_try_says_so(mill: Mill) -> 
     async def fails_at_first(text: str) -> Reply:
         nonlocal tries
         tries += 1
-        return Refused(500, b"{}", "broken") if tries <= 4 else await answers(text)
+        return Refused(500, b"{}", "broken") if tries <= 2 else await answers(text)
 
     await mill.start(Engine(fails_at_first), concurrency=1)
     job = await mill.job(1)

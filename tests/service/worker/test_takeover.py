@@ -207,8 +207,8 @@ async def test_a_line_that_loses_connections_runs_alone_and_then_fails(mill: Mil
 
     engine = Engine(kills)
     await mill.start(engine)
-    over = await mill.ended(await mill.job(4), seconds=20)
-    assert (over.succeeded, over.failed, engine.sent.count("line-1")) == (3, 1, 4)
+    over = await mill.ended(await mill.job(4), seconds=30)
+    assert (over.succeeded, over.failed, engine.sent.count("line-1")) == (3, 1, 5)
 
 
 async def test_a_result_that_was_lost_from_storage_leaves_a_line_that_says_so(mill: Mill) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batchmill.core.gate import ASIDE_SECONDS, Gate
-from batchmill.core.retry import Scope
+from batchmill.core.gate import ASIDE_SECONDS, OUTAGE_TRIAL_SECONDS, Gate
+from batchmill.core.retry import OUTAGE_FAULTS, Scope
 from batchmill.core.window import Window
 from batchmill.model import WaitingReason
 
@@ -66,6 +66,59 @@ def test_a_probe_that_answers_lets_a_trial_through_at_once() -> None:
     gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=0.0, now=100.0)
     gate.may_be_back()
     assert gate.admits(CHAT, 100.0)
+
+
+def test_an_engine_was_up_for_what_was_sent_before_its_fault_or_after_it_was_seen_again() -> None:
+    gate = Gate(8)
+    assert gate.was_up(1.0)
+    gate.set_aside(Scope.ENGINE, CHAT, "502", sent_at=1.0, now=2.0)
+    assert gate.was_up(1.5)
+    assert not gate.was_up(2.5)
+    gate.may_be_back()
+    assert gate.was_up(2.5)
+    gate.set_aside(Scope.ENGINE, CHAT, "502", sent_at=2.5, now=3.0)
+    assert not gate.was_up(3.5)
+    gate.answered(OCR, well=True)
+    assert gate.was_up(3.5)
+
+
+def in_outage(gate: Gate, now: float) -> Gate:
+    for _ in range(OUTAGE_FAULTS):
+        assert gate.admits(CHAT, now)
+        gate.faulted(CHAT, sent_at=now, now=now)
+    return gate
+
+
+def test_a_route_whose_every_line_gets_500_lets_one_trial_at_a_time_through() -> None:
+    gate = in_outage(Gate(64), 10.0)
+    assert not gate.admits(CHAT, 10.1)
+    assert gate.blocked(CHAT, 10.1) is WaitingReason.RETRYING
+    assert gate.admits(OCR, 10.1)
+    for trial in range(1, 20):
+        now = 10.0 + trial * OUTAGE_TRIAL_SECONDS
+        assert gate.admits(CHAT, now)
+        gate.sent(CHAT)
+        assert not gate.admits(CHAT, now)
+        gate.returned(CHAT)
+        gate.faulted(CHAT, sent_at=now, now=now)
+        assert not gate.admits(CHAT, now)
+
+
+def test_an_outage_ends_with_a_good_answer_but_not_with_a_refusal() -> None:
+    gate = in_outage(Gate(64), 10.0)
+    gate.answered(CHAT, well=False)
+    assert not gate.admits(CHAT, 10.1)
+    gate.answered(CHAT, well=True)
+    in_outage(gate, 10.1)
+
+
+def test_500s_among_answers_set_nothing_aside() -> None:
+    gate = Gate(64)
+    for _ in range(100):
+        for _ in range(OUTAGE_FAULTS - 1):
+            gate.faulted(CHAT, sent_at=1.0, now=1.0)
+        gate.answered(CHAT, well=True)
+        assert gate.admits(CHAT, 1.0)
 
 
 def test_overload_closes_the_gate_for_a_while_and_narrows_it_once_per_burst() -> None:

@@ -16,6 +16,7 @@ from batchmill.core.retry import (
     MAX_FAULTS,
     MAX_REFUSALS,
     MAX_STRIKES,
+    MAX_STRIKES_ALONE,
     MAX_TIMEOUTS,
     Again,
     Decision,
@@ -121,6 +122,27 @@ def test_the_same_500_is_not_believed_early_while_nobody_is_answered() -> None:
         assert isinstance(next_step(refused(500, body=b"1"), history, answers=3), Again)
 
 
+def test_a_line_waits_for_longer_while_nobody_is_answered_and_longest_in_an_outage() -> None:
+    def seconds(*, answers: int, in_outage: bool) -> float:
+        history = History()
+        steps = [
+            decide(
+                refused(500, body=b"%d" % n),
+                history,
+                answers=n * answers,
+                alone=False,
+                jitter=0.0,
+                in_outage=in_outage,
+            )
+            for n in range(MAX_FAULTS - 1)
+        ]
+        return sum(step.after_seconds for step in steps if isinstance(step, Again))
+
+    assert seconds(answers=1, in_outage=False) < 5
+    assert seconds(answers=0, in_outage=False) > 10
+    assert seconds(answers=0, in_outage=True) > 30
+
+
 def test_another_500_is_not_believed_early() -> None:
     history = History()
     next_step(refused(500, body=b"1"), history, answers=3)
@@ -142,7 +164,59 @@ def test_a_lost_connection_is_final_only_for_a_line_that_ran_alone() -> None:
     for _ in range(20):
         assert isinstance(next_step(Broken("reset", "lost"), history), Again)
     assert history.must_run_alone
-    assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Finish)
+    for _ in range(MAX_STRIKES_ALONE - 1):
+        assert isinstance(next_step(Broken("reset", "lost"), history, alone=True), Again)
+    step = next_step(Broken("reset", "lost"), history, alone=True)
+    assert isinstance(step, Finish)
+    assert step.outcome.code == "connection_lost"
+
+
+def gateway_steps(status: int, history: History, *, was_up: bool) -> list[Decision]:
+    """What follows from that status again and again, alone as soon as it has to be."""
+    steps: list[Decision] = []
+    while len(steps) < 40 and not any(isinstance(step, Finish) for step in steps):
+        step = decide(
+            refused(status),
+            history,
+            answers=0,
+            alone=history.must_run_alone,
+            jitter=0.5,
+            was_up=was_up,
+        )
+        steps.append(step)
+    return steps
+
+
+@pytest.mark.parametrize(("status", "code"), [(502, "bad_gateway"), (504, "gateway_timeout")])
+def test_a_line_that_its_proxy_gives_up_on_while_the_engine_is_up_runs_alone_and_fails(
+    status: int, code: str
+) -> None:
+    *steps, last = gateway_steps(status, History(), was_up=True)
+    assert len(steps) == MAX_STRIKES + MAX_STRIKES_ALONE - 1
+    assert all(isinstance(step, SetAside) for step in steps)
+    assert isinstance(last, Finish)
+    assert (last.outcome.code, last.outcome.status) == (code, status)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_engine_is_away_fails_no_line(status: int) -> None:
+    for strikes in (0, MAX_STRIKES):
+        steps = gateway_steps(status, History(strikes=strikes), was_up=False)
+        assert all(isinstance(step, SetAside) for step in steps)
+
+
+def test_a_connection_that_was_stale_is_no_strike_the_first_time() -> None:
+    history = History()
+    for strikes in range(3):
+        assert isinstance(next_step(Broken("stale", "lost"), history), Again)
+        assert (history.strikes, history.is_suspect) == (strikes, True)
+
+
+def test_a_line_whose_connection_was_lost_goes_on_a_fresh_one() -> None:
+    history = History()
+    assert not history.is_suspect
+    next_step(Broken("reset", "lost"), history)
+    assert history.is_suspect
 
 
 def test_a_line_runs_alone_after_three_strikes() -> None:
