@@ -41,6 +41,9 @@ class Link:
     load: Load | None = None
     """What it said of itself last, while it had calls of ours; None: nothing."""
     trust: Trust = field(default_factory=Trust)
+    _listed: tuple[str, ...] = ()
+    _names: frozenset[str] = frozenset()
+    """What it listed, for `serves`: asked for each queue with every line."""
 
     @property
     def window(self) -> int:
@@ -52,7 +55,10 @@ class Link:
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
-        return model in self.status.models or WILDCARD in self.status.models
+        if self._listed is not self.status.models:
+            self._listed = self.status.models
+            self._names = frozenset(self._listed)
+        return model in self._names or WILDCARD in self._names
 
     def keep_hours(self, now: float, boot: float) -> float | None:
         """Open or close the gate by the engine's schedule; when that changes next."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from timeit import repeat
 
 import pytest
 
@@ -66,3 +67,22 @@ async def test_an_engine_that_cannot_be_reached_is_down_whatever_is_out() -> Non
     seen = await probed(EngineDown("refused"), S.UP, 1, 1)
     assert (seen.status.state, seen.status.reason) == (S.DOWN, "refused")
     assert seen.status.models == ("m",)
+
+
+def test_an_engine_serves_what_it_listed_last() -> None:
+    seen = link(A, NoWay())  # type: ignore[arg-type]
+    assert not seen.serves("m")
+    for models, serves in ((("m",), True), (("n",), False), (("*",), True), ((), False)):
+        seen.status = replace(seen.status, models=models)
+        assert seen.serves("m") is serves
+
+
+def test_many_models_make_no_line_slower() -> None:
+    few, many = link(A, NoWay()), link(A, NoWay())  # type: ignore[arg-type]
+    few.status = replace(few.status, models=("m",))
+    many.status = replace(many.status, models=tuple(f"m{n}" for n in range(5_000)))
+
+    def seconds(each: Link) -> float:
+        return min(repeat(lambda: each.serves("m"), number=200, repeat=5))
+
+    assert seconds(many) < 10 * seconds(few)
