@@ -108,7 +108,8 @@ class Transport(Protocol):
         has returned; every failure is a value."""
 
     async def models(self) -> tuple[str, ...]:
-        """The models the engine serves now. Raises `EngineDown` with a reason for people."""
+        """The models the engine serves now. Raises `EngineDown` with a reason for people,
+        `EngineSilent` where it was reached and has not answered in time."""
 
     async def load(self) -> Load | None:
         """What the engine's own metrics say now; None where it has none that can be read."""
@@ -120,3 +121,7 @@ class Transport(Protocol):
 
 class EngineDown(Exception):
     """The engine does not answer or refuses our key; the message says which, no secrets."""
+
+
+class EngineSilent(EngineDown):
+    """The engine was reached and did not answer in time: it may be busy."""

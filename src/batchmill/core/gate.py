@@ -75,6 +75,11 @@ class Gate:
             return True
         return self.limits is not None and self.limits.is_full
 
+    @property
+    def answered_calls(self) -> int:
+        """How many calls it has answered well."""
+        return sum(self.answers.values())
+
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
         if self.is_full or not self.resume_at <= now < self.closes_at:

@@ -8,7 +8,7 @@ from math import inf
 
 import structlog
 
-from batchmill.calls import EngineDown, Load, Transport
+from batchmill.calls import EngineDown, EngineSilent, Load, Transport
 from batchmill.clock import Clock
 from batchmill.core.gate import Gate
 from batchmill.core.limits import Limits
@@ -41,6 +41,9 @@ class Link:
     load: Load | None = None
     """What it said of itself last, while it had calls of ours; None: nothing."""
     trust: Trust = field(default_factory=Trust)
+    _listed: tuple[str, ...] = ()
+    _names: frozenset[str] = frozenset()
+    """What it listed, for `serves`: asked for each queue with every line."""
 
     @property
     def window(self) -> int:
@@ -52,7 +55,10 @@ class Link:
 
     def serves(self, model: str) -> bool:
         """Whether the engine said that it serves this name, or serves any."""
-        return model in self.status.models or WILDCARD in self.status.models
+        if self._listed is not self.status.models:
+            self._listed = self.status.models
+            self._names = frozenset(self._listed)
+        return model in self._names or WILDCARD in self._names
 
     def keep_hours(self, now: float, boot: float) -> float | None:
         """Open or close the gate by the engine's schedule; when that changes next."""
@@ -106,9 +112,11 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
     """Probe an engine for ever: which models it serves, or why it does not answer. `changed`
     is called when its state or models are others than before."""
     while True:
-        before = link.status
+        before, answered = link.status, link.gate.answered_calls
         try:
             models = await link.transport.models()
+        except EngineSilent as error:
+            link.status = _unheard(link, answered, str(error))
         except EngineDown as error:
             link.status = replace(link.status, state=EngineState.DOWN, reason=str(error))
         else:
@@ -134,6 +142,16 @@ async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:
             changed()
         up = after.state is EngineState.UP
         await clock.sleep(PROBE_SECONDS if up else PROBE_DOWN_SECONDS)
+
+
+def _unheard(link: Link, answered: int, reason: str) -> EngineStatus:
+    """Its status where it did not say its models in time. One that is busy lets that wait like any
+    call: that is no news while it has calls, and it is up where it answered some meanwhile."""
+    if link.gate.answered_calls > answered:
+        return replace(link.status, state=EngineState.UP, reason="")
+    if link.gate.in_flight:
+        return link.status
+    return replace(link.status, state=EngineState.DOWN, reason=reason)
 
 
 async def follow_schedule(link: Link, clock: Clock, changed: Callable[[], None]) -> None:

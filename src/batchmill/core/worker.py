@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import structlog
 
@@ -260,7 +261,7 @@ class Worker:
 
     def _read_renamed_anew(self) -> None:
         """Lines for which other names would be sent now than when they were read."""
-        served_name = self._appetite.fleet().served_name
+        served_name = cache(self._appetite.fleet().served_name)
         for shard in self._holdings.shards():
             if any(served_name(asked) != name for asked, name in shard.names.items()):
                 shard.read_anew()

@@ -17,6 +17,7 @@ from batchmill.calls import (
     Broken,
     Call,
     EngineDown,
+    EngineSilent,
     Flight,
     Load,
     Reply,
@@ -103,6 +104,8 @@ class HttpTransport:
 
     async def models(self) -> tuple[str, ...]:
         answer = await self.get(self._address.target("/models"), LISTING_SECONDS, fresh=True)
+        if isinstance(answer, Broken) and answer.kind == "timeout":
+            raise EngineSilent(answer.message)
         if not isinstance(answer, HttpAnswer):
             raise EngineDown(answer.message)
         if not 200 <= answer.status < 300:

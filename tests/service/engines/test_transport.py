@@ -20,6 +20,7 @@ from batchmill.calls import (
     Broken,
     Call,
     EngineDown,
+    EngineSilent,
     Load,
     Overloaded,
     Refused,
@@ -773,6 +774,19 @@ async def test_an_engine_without_models_says_why(script: Script, says: str) -> N
         with pytest.raises(EngineDown, match=says) as down:
             await transport.models()
     assert "secret" not in str(down.value)
+
+
+async def test_an_engine_that_lists_its_models_too_late_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def silent(connection: Connection) -> None:
+        await connection.request()
+        await gone(connection)
+
+    monkeypatch.setattr("batchmill.engines.transport.LISTING_SECONDS", 0.2)
+    async with engine(silent) as (_, transport):
+        with pytest.raises(EngineSilent, match="no whole answer"):
+            await transport.models()
 
 
 async def test_an_engine_that_is_not_there_is_down() -> None:
