@@ -198,9 +198,11 @@ class Ledger(Assemblies, DeliveryLedger, KeyLedger, ResultLedger, Protocol):
         """Beat, renew the leases of this owner, expire jobs, and answer for each of `held`. Deal
         anew what the beat asks for: the shares of all workers never exceed a limit."""
 
-    async def release(self, leases: Sequence[Lease], *, after: float = 0.0) -> None:
-        """Give leases back without a strike; they may be claimed again `after` seconds. A lost
-        lease is passed over."""
+    async def release(
+        self, leases: Sequence[Lease], *, after: float = 0.0, wanted: str | None = None
+    ) -> None:
+        """Give leases back without a strike; they may be claimed again `after` seconds, where a
+        model is `wanted` only by who serves it, whatever the job's. A lost lease is passed over."""
 
     async def note_alone(self, lease: Lease, line: int | None) -> bool:
         """Durably note that only this line of the shard is about to be sent (None: none is);
@@ -288,6 +290,9 @@ class Ledger(Assemblies, DeliveryLedger, KeyLedger, ResultLedger, Protocol):
     async def engines(self) -> tuple[EngineStatus, ...]:
         """Every engine as some living worker last saw it. One that only workers had which have gone
         is down for some minutes, and then left out; while no worker lives it is as it was."""
+
+    async def models_elsewhere(self, owner: Owner) -> frozenset[str]:
+        """The models that the engines of other living workers serve now; `*` is any."""
 
     async def open_lines(self) -> int:
         """Lines of unfinished jobs that have no outcome yet, over all tenants; for metrics."""

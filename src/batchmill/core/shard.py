@@ -117,7 +117,12 @@ async def run_shard(shard: OpenShard, bench: Bench) -> None:
 async def give_back(shard: OpenShard, bench: Bench, *, after: float = 0.0) -> None:
     """Release a shard that is not complete, without a strike; it rests that many seconds."""
     lease = shard.lease.lease
-    await _insist(shard, bench, lambda: bench.ledger.release([lease], after=after))
+    wanted = shard.wanted if shard.is_leaving else None
+
+    async def release() -> None:
+        await bench.ledger.release([lease], after=after, wanted=wanted)
+
+    await _insist(shard, bench, release)
 
 
 async def _let_go(shard: OpenShard, bench: Bench) -> None:

@@ -84,6 +84,8 @@ class OpenShard:
     """Its lines may still be sent."""
     leaves: bool = False
     """This worker lets go of it, though renew says KEEP."""
+    wanted: str | None = None
+    """The model for which it is let go of."""
     gone: bool = False
     names: dict[str, str] = field(default_factory=dict)
     """The names that its lines ask for, and those that are sent for them."""
@@ -119,14 +121,15 @@ class OpenShard:
             self.answer = answer
             self.changed()
 
-    def let_go(self) -> None:
-        """Release it for others, once the calls that are out have landed."""
-        self.leaves, self.sends = True, False
+    def let_go(self, wanted: str | None = None) -> None:
+        """Release it for others, once the calls that are out have landed: for those that serve the
+        `wanted` model, if one is given."""
+        self.leaves, self.sends, self.wanted = True, False, wanted
         self.changed()
 
     def stay(self) -> None:
         """Let go of it no longer, if it is not released yet."""
-        self.leaves = False
+        self.leaves, self.wanted = False, None
         self.changed()
 
     def read_anew(self) -> None:

@@ -18,7 +18,7 @@ from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
 from batchmill.core.claiming import LOW_WINDOWS, Appetite
-from batchmill.core.closing import out_of_hours
+from batchmill.core.closing import out_of_hours, pass_on, without_engine
 from batchmill.core.collect import Collector
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
@@ -175,6 +175,7 @@ class Worker:
                     self._dispatcher.run(),
                     self._watch_self(),
                     self._watch_storage(),
+                    self._watch_others(),
                     follow_fleet(
                         ledger, self._appetite, self._clock, beat, self._read_renamed_anew
                     ),
@@ -365,6 +366,16 @@ class Worker:
         while True:
             await self._storeroom.measure(is_held_up=self._collector.is_held_up)
             await self._clock.sleep(self._rules.timing.beat_seconds)
+
+    async def _watch_others(self) -> None:
+        """Once a beat: pass on lines that only engines of other workers serve."""
+        while True:
+            await self._clock.sleep(self._rules.timing.beat_seconds)
+            if shards := without_engine(self._holdings.shards(), self._pool, tuple(self._links)):
+                try:
+                    pass_on(shards, await self._stores.ledger.models_elsewhere(self._owner))
+                except LedgerUnavailable as error:
+                    log.warning("fleet_unknown", error=str(error))
 
     def _take_stock(self) -> None:
         """Compose what the next beat says, and let go of what only engines that are closed for

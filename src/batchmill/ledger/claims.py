@@ -76,11 +76,19 @@ _ABANDONED = _some_of_a_job(IS_LEASED, HAS_RUN_OUT).with_for_update(skip_locked=
 _REVOCABLE = _some_of_a_job(
     IS_LEASED, sa.or_(HAS_RUN_OUT, shard.c.settling.is_(sa.false()))
 ).with_for_update(skip_locked=True)
+_IS_SUITABLE = sa.or_(
+    sa.bindparam("of_any_model", type_=sa.Boolean),
+    sa.and_(shard.c.wanted.is_(None), sa.bindparam("unless_wanted", type_=sa.Boolean)),
+    shard.c.wanted.in_(sa.bindparam("served", expanding=True)),
+)
 _FRESH = (
-    _some_of_a_job(IS_OPEN, IS_CLAIMABLE)
+    _some_of_a_job(IS_OPEN, IS_CLAIMABLE, _IS_SUITABLE)
     .join(job, job.c.id == shard.c.job_id)
     .with_for_update(skip_locked=True, of=shard)
 )
+_WANTED = sa.select(shard.c.job_id, shard.c.wanted).distinct()
+_WANTED = _WANTED.where(IS_OPEN, shard.c.wanted.is_not(None))
+"""The models that open shards wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +107,16 @@ class _Load:
 class _Turn:
     """A job that may give shards: to run, or to settle where `stop` is set. `revocable` says
     that leases from before the stop may be taken away, `abandoned` that some lease may, `fresh`
-    that some that nobody holds may be given."""
+    that some that nobody holds may be given: where `served` is a set only those that want one of
+    these models, or where the job's own suits (`is_suited`) none in particular."""
 
     candidate: Candidate
     stop: Ending | None
     revocable: bool
     abandoned: bool
     fresh: bool
+    served: frozenset[str] | None
+    is_suited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,8 @@ def claim(tx: Transaction, owner: Owner, want: Want, lost: list[Lease]) -> tuple
     load = _Load(running, _by_tenant(rows, running))
     barred = held_back(tx, rows, lambda row: _lines_up(row, want))
     mine = [row for row in rows if row.id not in barred]
-    turns = [turn for row in mine if (turn := _turn(tx, row, leased.get(row.id), want))]
+    wanting = _wanting(tx, want)
+    turns = [turn for row in mine if (turn := _turn(tx, row, leased.get(row.id), want, wanting))]
     settle = [turn for turn in turns if turn.stop is not None]
     run = [turn for turn in turns if turn.stop is None]
     taken = _deal(tx, settle, load, max(want.limit, want.settle_limit))
@@ -198,19 +210,36 @@ def _by_tenant(jobs: Sequence[Claimable], running: Mapping[JobId, int]) -> dict[
     return tenants
 
 
-def _turn(tx: Transaction, row: Claimable, leased: Row | None, want: Want) -> _Turn | None:
+def _wanting(tx: Transaction, want: Want) -> frozenset[JobId]:
+    """The jobs of which shards wait for a model that this worker serves."""
+    if want.serving is None:
+        return frozenset()
+    return frozenset(row.job_id for row in tx.all(_WANTED) if row.wanted in want.serving)
+
+
+def _turn(
+    tx: Transaction, row: Claimable, leased: Row | None, want: Want, wanting: frozenset[JobId]
+) -> _Turn | None:
     """The job as one that may give shards to this worker, or None."""
     stopped = row.state in STOPPED_STATES
-    if not (want.settling if stopped else want.running and _suits(row, want)):
+    is_suited = stopped or _suits(row, want)
+    runs = want.running and not row.paused and (is_suited or row.id in wanting)
+    if not (want.settling if stopped else runs):
         return None
     revocable = stopped and _stop_is_old(tx, row)
-    abandoned = leased is not None and (leased.over or (revocable and leased.unaware))
+    abandoned = is_suited and leased is not None and _is_takeable(leased, revocable=revocable)
     fresh = row.has_open and (stopped or row.id not in want.not_jobs)
     if not (fresh or abandoned):
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
     stop = Ending(str(row.ending)) if stopped else None
-    return _Turn(candidate, stop, revocable, bool(abandoned), fresh)
+    served = None if stopped else want.serving
+    return _Turn(candidate, stop, revocable, abandoned, fresh, served, is_suited)
+
+
+def _is_takeable(leased: Row, *, revocable: bool) -> bool:
+    """Whether some lease of the job may be taken away."""
+    return bool(leased.over or (revocable and leased.unaware))
 
 
 def _lines_up(row: Claimable, want: Want) -> bool:
@@ -243,7 +272,12 @@ def _take(tx: Transaction, turn: _Turn, number: int, but: Sequence[int]) -> list
         abandoned = _REVOCABLE if turn.revocable else _ABANDONED
         rows += tx.all(abandoned, {**asked, "number": number})
     if turn.fresh and len(rows) < number:
-        rows += tx.all(_FRESH, {**asked, "number": number - len(rows)})
+        suits = {
+            "of_any_model": turn.served is None,
+            "unless_wanted": turn.is_suited,
+            "served": sorted(turn.served or ()),
+        }
+        rows += tx.all(_FRESH, {**asked, **suits, "number": number - len(rows)})
     return rows
 
 

@@ -118,6 +118,16 @@ def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def models_elsewhere(tx: Transaction, owner: Owner) -> frozenset[str]:
+    """The models that the engines of other living workers serve now."""
+    beats = (worker.c.beat_boot, worker.c.beat_tick)
+    others = sa.select(engine, *beats).join(worker, worker.c.id == engine.c.worker)
+    rows = tx.all(others.where(worker.c.id != owner.partition("/")[0]))
+    seen = [to_engine(row) for row in rows if _lives(row, tx)]
+    usable = (each for each in seen if each.state is EngineState.UP and each.is_open)
+    return frozenset(model for each in usable for model in each.models)
+
+
 def _left(seen: EngineStatus) -> EngineStatus:
     return replace(seen, state=EngineState.DOWN, reason="no worker that lives has it", in_flight=0)
 

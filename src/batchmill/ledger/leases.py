@@ -54,6 +54,7 @@ _GIVE_BACK = (
         alone_in_flight=False,
         run_after=sa.bindparam("again_at"),
         run_boot=sa.bindparam("boot"),
+        wanted=sa.bindparam("wanted_model"),
     )
 )
 _RENEW = (
@@ -172,6 +173,7 @@ def granted(tx: Transaction, owner: Owner, row: Row, *, settling: bool) -> Value
         "committed": False,
         "settling": settling,
         "run_after": None,
+        "wanted": None,
     }
 
 
@@ -214,10 +216,14 @@ def _has_work(tx: Transaction, owner: Owner) -> bool:
     return bool(tx.value(_HAS_WORK, asked))
 
 
-def release(tx: Transaction, leases: Sequence[Lease], after: float) -> None:
-    """Give leases back without a strike; lost ones are passed over."""
-    clock = {"again_at": tx.at.tick + after if after > 0 else None, "boot": tx.at.boot}
-    tx.each(_GIVE_BACK, [fence_of(lease) | clock for lease in _in_order(leases)])
+def release(
+    tx: Transaction, leases: Sequence[Lease], after: float, wanted: str | None = None
+) -> None:
+    """Give leases back without a strike, for whoever serves the `wanted` model; lost ones are
+    passed over."""
+    again_at = tx.at.tick + after if after > 0 else None
+    values = {"again_at": again_at, "boot": tx.at.boot, "wanted_model": wanted}
+    tx.each(_GIVE_BACK, [fence_of(lease) | values for lease in _in_order(leases)])
     if leases and after <= 0:
         tx.ring()
 

@@ -219,6 +219,7 @@ shard = sa.Table(
     _count("first_physical"),
     _maybe("done", sa.LargeBinary),
     _count("succeeded"),
+    _maybe("wanted", sa.Text),
     _partial("shard_open", "job_id", "kind", "n", only="state = 'open' AND kind = 'run'"),
     _partial("shard_chore", "kind", only="state = 'open' AND kind <> 'run' AND kind <> 'deliver'"),
     _partial(
@@ -228,11 +229,13 @@ shard = sa.Table(
     ),
     _partial("shard_leased", "job_id", "kind", "n", only="state = 'leased'"),
     _partial("shard_owned", "owner", only="state = 'leased'"),
+    _partial("shard_wanted", "job_id", "wanted", only="state = 'open' AND wanted IS NOT NULL"),
 )
 """Every leased row, whatever its kind. `state`: open, leased, closed, or kept (a child's shard that
 is not to be claimed yet). `settling`: granted when its job had stopped already.
 `committed`: something was published under the present grant. `done`: bitmap of the lines that
-have an outcome; `succeeded`: how many of those stand in the output."""
+have an outcome; `succeeded`: how many of those stand in the output. `wanted`: the
+model of lines that are left, where whoever let go of it could serve none of them."""
 
 IS_OPEN = shard.c.state == sa.literal_column("'open'")
 IS_LEASED = shard.c.state == sa.literal_column("'leased'")

@@ -208,8 +208,10 @@ class SqlLedger:
     async def renew(self, owner: Owner, held: Sequence[Lease], beat: Beat) -> Renewal:
         return await self._store.write(lambda tx: leases.renew(tx, owner, held, beat))
 
-    async def release(self, leases_: Sequence[Lease], *, after: float = 0.0) -> None:
-        await self._store.write(lambda tx: leases.release(tx, leases_, after))
+    async def release(
+        self, leases_: Sequence[Lease], *, after: float = 0.0, wanted: str | None = None
+    ) -> None:
+        await self._store.write(lambda tx: leases.release(tx, leases_, after, wanted))
 
     async def note_alone(self, lease: Lease, line: int | None) -> bool:
         return await self._store.write(lambda tx: leases.note_alone(tx, lease, line))
@@ -347,6 +349,9 @@ class SqlLedger:
 
     async def engines(self) -> tuple[EngineStatus, ...]:
         return await self._store.read(fleet.engines)
+
+    async def models_elsewhere(self, owner: Owner) -> frozenset[str]:
+        return await self._store.read(lambda tx: fleet.models_elsewhere(tx, owner))
 
     async def open_lines(self) -> int:
         return await self._store.read(fleet.open_lines)

@@ -79,7 +79,8 @@ def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
 
 
 def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
-    """Forget the results of a job past their retention; does nothing before it ends."""
+    """Forget the results of a job past their retention, and the shards they came from; does nothing
+    before it ends."""
     over = sa.update(job).where(job.c.id == id, job.c.prune_at <= tx.at.wall)
     if not tx.run(over.values(prune_at=None)):
         return ()
@@ -88,6 +89,7 @@ def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
     parts = sa.delete(part).where(part.c.job_id == id).returning(part.c.blob, part.c.state)
     blobs = [row.blob for row in tx.all(segments)]
     blobs += [row.blob for row in tx.all(parts) if row.state != "dropped"]
+    tx.run(sa.delete(shard).where(shard.c.job_id == id, IS_RUN))
     return tuple(blobs)
 
 

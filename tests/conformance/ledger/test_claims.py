@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchmill.fleet import Beat, EngineState, EngineStatus
 from batchmill.ledger.turns import Candidate, choose, deal
 from batchmill.model import (
     Ending,
@@ -11,6 +12,7 @@ from batchmill.model import (
     JobState,
     Kind,
     LineError,
+    Owner,
     PartEntry,
     TenantId,
 )
@@ -311,3 +313,47 @@ def test_shards_are_dealt_round_the_tenants_and_then_their_jobs() -> None:
 def test_a_lower_priority_is_dealt_nothing_while_a_higher_one_is_there() -> None:
     jobs = [_candidate("low"), _candidate("high", priority=1)]
     assert deal(jobs, {JobId("high"): 50}, {}, 3) == {JobId("high"): 3}
+
+
+async def test_a_shard_that_wants_a_model_goes_to_who_serves_it(world: World) -> None:
+    await world.queue(shards=[2, 2], model="a")
+    first, second = await world.claim()
+    await world.ledger.release([first.lease], wanted="b")
+    served = frozenset({"a"}), frozenset({"b"})
+    assert await world.claim(serving=served[0]) == []
+    assert await world.claim(BOB, serving=frozenset({"c"})) == []
+    taken = await world.claim(BOB, serving=served[1])
+    assert [each.shard.n for each in taken] == [first.shard.n]
+    await world.ledger.release([taken[0].lease])
+    await world.ledger.release([second.lease])
+    assert await world.claim(BOB, serving=served[1]) == []
+    assert len(await world.claim(serving=served[0])) == 2
+
+
+async def test_who_serves_what_a_shard_wants_takes_nothing_else_of_its_job(world: World) -> None:
+    await world.queue(shards=[2, 2, 2], model="a")
+    held = await world.claim(limit=2)
+    await world.ledger.release([held[0].lease], wanted="b")
+    world.pass_lease_time()
+    [taken] = await world.claim(BOB, serving=frozenset({"b"}))
+    assert taken.shard.n == held[0].shard.n
+
+
+async def test_any_worker_settles_a_shard_that_wants_a_model(world: World) -> None:
+    job = await world.queue(shards=[2], model="a")
+    await world.ledger.release([(await world.claim_one()).lease], wanted="b")
+    await world.ledger.cancel(job.tenant, job.id)
+    assert (await world.claim_one(serving=frozenset({"c"}))).stop is Ending.CANCELLED
+
+
+async def test_the_models_of_other_workers_are_those_that_they_serve_now(world: World) -> None:
+    def seen(model: str, state: EngineState = EngineState.UP) -> Beat:
+        return Beat(engines=(EngineStatus(model, "http://x", state, models=(model,)),))
+
+    await world.ledger.renew(ALICE, [], seen("a"))
+    await world.ledger.renew(BOB, [], seen("b"))
+    await world.ledger.renew(Owner("carol/1"), [], seen("c", EngineState.DOWN))
+    assert await world.ledger.models_elsewhere(ALICE) == {"b"}
+    world.pass_lease_time()
+    await world.ledger.renew(ALICE, [], seen("a"))
+    assert await world.ledger.models_elsewhere(ALICE) == frozenset()

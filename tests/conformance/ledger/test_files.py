@@ -228,6 +228,7 @@ async def test_a_job_is_pruned_when_its_results_have_had_their_time(world: World
     assert found.id == job.id
     gone |= set(await world.ledger.prune(job.id))
     assert gone == blobs | set(list(parts)[1:])
+    assert await world.ledger.shard_results(job.id, range(2)) == ()
     await world.ledger.done(lease)
     assert await world.ledger.file(job.tenant, job.output_file) is None
     assert await world.ledger.referenced([*blobs, *parts]) == frozenset()

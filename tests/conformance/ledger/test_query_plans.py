@@ -43,9 +43,10 @@ from tests.postgres import run_apart
 
 GROWING = {"shard", "job", "part", "segment", "file", "delivery", "idempotency"}
 GROWING |= {"job_input", "job_metadata"}
-SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver")
-"""Leased rows and open chores are few: reading all of them is right. Deliveries that wait may be
-many, and have an index of their own that holds all that is asked of them."""
+SMALL_INDEXES = ("shard_leased", "shard_owned", "shard_chore", "shard_deliver", "shard_wanted")
+"""Leased rows, open chores and shards that want a model are few: reading all of them is right.
+Deliveries that wait may be many, and have an index of their own that holds all that is asked of
+them."""
 
 
 class Statements:
@@ -135,6 +136,7 @@ async def _steps(world: World) -> dict[str, Any]:
     sides = segments(mine[0], {0: OUT, 1: OUT})
     return {
         "claim": lambda: world.claim(limit=20),
+        "claim_for": lambda: world.claim(limit=20, serving=frozenset({"m"})),
         "renew": lambda: ledger.renew(ALICE, [each.lease for each in held], Beat()),
         "commit": lambda: ledger.commit([(h.lease, world.part(h.lease, [1])) for h in mine]),
         "close": lambda: ledger.close(mine[0].lease, sides),

@@ -11,7 +11,7 @@ from batchmill.calls import Call, Flight, Reply, Transport
 from batchmill.fleet import EngineSpec
 from batchmill.model import JobState, WaitingReason
 from tests.service.worker.engine import Engine, Held, InTurn, answers
-from tests.service.worker.mill import Mill, Running, milling
+from tests.service.worker.mill import Mill, Running, milling, texts_of
 
 SPEC = EngineSpec("e0", "http://none", concurrency=4)
 
@@ -127,3 +127,24 @@ async def test_lines_at_hand_go_under_a_new_alias_while_calls_are_out(tmp_path: 
         assert engine.asked == ["m"] * 2 + ["other"] * 10
         await mill.cancel(job)
         await mill.ended(job)
+
+
+async def test_lines_of_one_job_go_to_the_workers_that_serve_their_models(mill: Mill) -> None:
+    engines = [Engine(models=(model,)) for model in ("a", "b", "c")]
+    for n, engine in enumerate(engines):
+        await mill.start(engine, name=f"w{n}")
+    job = await mill.job(24, models=("a", "b", "c"))
+    assert (await mill.ended(job)).succeeded == 24
+    for n, engine in enumerate(engines):
+        assert sorted(engine.sent) == sorted(texts_of("line", range(n, 24, 3)))
+
+
+async def test_lines_that_nobody_serves_stay_until_a_worker_comes_that_does(mill: Mill) -> None:
+    first, second = Engine(models=("a",)), Engine(models=("b",))
+    await mill.start(first)
+    job = await mill.job(8, models=("a", "b"))
+    await mill.waits(job, WaitingReason.MODEL_NOT_SERVED)
+    assert (await mill.leased_shards(job.id), await mill.done(job)) == (2, 4)
+    await mill.start(second, name="late")
+    assert (await mill.ended(job)).succeeded == 8
+    assert (len(first.sent), len(second.sent)) == (4, 4)
