@@ -276,14 +276,15 @@ class Dispatcher:
             if reply.usage.output_tokens:
                 self.pool.lengths.learn(line, reply.usage.output_tokens)
             return
+        now = self._clock.boot()
         decision = decide(
             reply,
             line.begun_history(),
             answers=gate.answers.get(route, 0),
             alone=attempt.alone,
             jitter=jitter(),
+            crowded=gate.is_crowded(attempt.sent_at),
         )
-        now = self._clock.boot()
         self.note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):

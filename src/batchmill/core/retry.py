@@ -26,6 +26,8 @@ BELIEVED_REPEATS = 2
 """How often the same such answer has to come again, others being answered, to be final early:
 a generic text comes back by chance more often than one thinks."""
 MAX_TIMEOUTS = 3
+MAX_WAITS_IN_VAIN = 5
+"""Timeouts that count for nothing, since too many calls were out at the engine."""
 MAX_STRIKES = 3
 """Lost connections after which a line runs alone; one more, alone, is final."""
 MAX_REFUSALS = 5
@@ -56,6 +58,7 @@ class History:
     faults: int = 0
     repeats: int = 0
     timeouts: int = 0
+    waits_in_vain: int = 0
     strikes: int = 0
     waits: int = 0
     refusals: int = 0
@@ -101,12 +104,20 @@ def backoff(tries: int, jitter: float) -> float:
     return float(min(BACKOFF_LIMIT_SECONDS, BACKOFF_SECONDS * 2 ** min(tries, 10))) * (0.5 + jitter)
 
 
-def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter: float) -> Decision:
+def decide(
+    reply: Reply,
+    history: History,
+    *,
+    answers: int,
+    alone: bool,
+    jitter: float,
+    crowded: bool = False,
+) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
     `answers` is how many lines of this route the engine has answered
     so far, `alone` whether nothing else of ours was in flight at the engine, `jitter` from
-    [0, 1).
+    [0, 1), `crowded` whether so much was that the engine may not have come to this line.
     """
     match reply:
         case Answered(status=status, body=body, request_id=request_id, usage=usage):
@@ -120,7 +131,7 @@ def decide(reply: Reply, history: History, *, answers: int, alone: bool, jitter:
         case Refused():
             return _refused(reply, history, answers, jitter)
         case Broken():
-            return _broken(reply, history, answers, jitter, alone=alone)
+            return _broken(reply, history, answers, jitter, alone=alone, crowded=crowded)
         case _:
             assert_never(reply)
 
@@ -153,9 +164,18 @@ def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: floa
 
 
 def _broken(
-    reply: Broken, history: History, answers: int, jitter: float, *, alone: bool
+    reply: Broken,
+    history: History,
+    answers: int,
+    jitter: float,
+    *,
+    alone: bool,
+    crowded: bool,
 ) -> Decision:
     match reply.kind:
+        case "timeout" if crowded and history.waits_in_vain < MAX_WAITS_IN_VAIN:
+            history.waits_in_vain += 1
+            return Again(backoff(history.waits_in_vain - 1, jitter))
         case "timeout":
             return _timed_out(reply.message, history, jitter)
         case "too_large":
