@@ -51,6 +51,8 @@ FINE = 0.04
 FULL = 0.85
 """Where fewer calls were out, in parts of the window, it is not the window that held them back."""
 CUT = 0.7
+AS_FAST = 1.2
+"""Answers that take no longer than so much of their best do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,10 @@ class Window:
         if self.manners is not None:
             self._mind_others(self.manners, piece, seconds, now)
         if piece.calls < FULL * int(self.size) or self.size < self._size:
+            return
+        if self.manners is None and self._queue.insists(now) and self._excess_of(piece) < AS_FAST:
+            self._queue.doubt(piece.calls, now)
+            self._climb(piece, now)
             return
         match self.phase:
             case Phase.CLIMB:
@@ -346,6 +352,8 @@ class Window:
         return min(self.ceiling, self._refusals.top(now), self.patience.room)
 
     def _decide(self, why: str, now: float) -> None:
+        if self._queue.is_doubted(now):
+            why = f"{why}; what the engine tells of its queue is not believed"
         self.decision = Decision(int(self.size), why, now)
 
 
