@@ -286,6 +286,7 @@ class Dispatcher:
             if reply.usage.output_tokens:
                 self.pool.lengths.learn(line, reply.usage.output_tokens)
             return
+        now = self._clock.boot()
         decision = decide(
             reply,
             line.begun_history(),
@@ -294,8 +295,8 @@ class Dispatcher:
             jitter=jitter(),
             in_outage=gate.is_in_outage(route),
             was_up=gate.was_up(attempt.sent_at),
+            crowded=gate.is_crowded(attempt.sent_at),
         )
-        now = self._clock.boot()
         self.note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):

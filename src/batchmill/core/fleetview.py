@@ -3,7 +3,7 @@ earlier life, and what those of other workers do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,8 +11,11 @@ import structlog
 
 from batchmill.clock import Clock
 from batchmill.core.claiming import Appetite
+from batchmill.core.closing import pass_on
 from batchmill.core.models import Catalogue, is_known
+from batchmill.core.work import OpenShard
 from batchmill.errors import LedgerUnavailable
+from batchmill.model import Owner
 from batchmill.ports import Ledger
 
 log = structlog.get_logger()
@@ -46,3 +49,11 @@ async def follow_fleet(
         before, unknown = unknown, appetite.fleet().unknown
         if unknown and unknown != before:
             log.warning("wildcard_waits", engines=unknown, advice=ADVICE)
+
+
+async def pass_lines_on(shards: Sequence[OpenShard], ledger: Ledger, owner: Owner) -> None:
+    """Let go of those shards that have lines left for a model which another worker serves."""
+    try:
+        pass_on(shards, await ledger.models_elsewhere(owner))
+    except LedgerUnavailable as error:
+        log.warning("fleet_unknown", error=str(error))

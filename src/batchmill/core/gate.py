@@ -140,8 +140,15 @@ class Gate:
     def timed_out(self, now: float) -> None:
         """A call was not answered in its time: perhaps too many wait."""
         if self.window is not None:
-            self.window.refused(now)
+            self.window.timed_out(now, self.in_flight + 1)
             self._follow()
+
+    def is_crowded(self, sent_at: float) -> bool:
+        """Whether a call that has just come back without an answer may only have waited for
+        others."""
+        if self.window is None:
+            return False
+        return self.window.patience.is_crowded(sent_at, self.in_flight + 1)
 
     def heard(self, load: Load | None, in_flight: int, now: float) -> None:
         """What the engine says of its load while so many calls of ours were out; None: nothing."""

@@ -104,8 +104,8 @@ def link(spec: EngineSpec, transport: Transport) -> Link:
 def _window(spec: EngineSpec) -> Window:
     """A polite one begins with one call, so that it learns how fast the engine is when idle."""
     if spec.polite:
-        return Window(1, spec.concurrency, Manners())
-    return Window(START, spec.concurrency)
+        return Window(1, spec.concurrency, Manners(), spec.timeout_seconds)
+    return Window(START, spec.concurrency, timeout_seconds=spec.timeout_seconds)
 
 
 async def watch(link: Link, clock: Clock, changed: Callable[[], None]) -> None:

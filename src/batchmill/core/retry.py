@@ -26,6 +26,8 @@ BELIEVED_REPEATS = 2
 """How often the same such answer has to come again, others being answered, to be final early:
 a generic text comes back by chance more often than one thinks."""
 MAX_TIMEOUTS = 3
+MAX_WAITS_IN_VAIN = 5
+"""Timeouts that count for nothing, since too many calls were out at the engine."""
 MAX_STRIKES = 3
 """Lost connections after which a line runs alone; so it is with a proxy's 502 and 504 while the
 engine lives."""
@@ -63,6 +65,7 @@ class History:
     faults: int = 0
     repeats: int = 0
     timeouts: int = 0
+    waits_in_vain: int = 0
     strikes: int = 0
     strikes_alone: int = 0
     is_suspect: bool = False
@@ -139,13 +142,14 @@ def decide(
     jitter: float,
     in_outage: bool = False,
     was_up: bool = True,
+    crowded: bool = False,
 ) -> Decision:
     """Decide a line's next step and count the reply in its history.
 
     `answers` is how many lines of this route the engine has answered so far, `alone` whether
     nothing else of ours was in flight at the engine, `jitter` from [0, 1). `in_outage`: the engine
     answers 500 or the like to the whole route. `was_up`: it was not known to be away as the line
-    was sent.
+    was sent. `crowded`: so much was out that the engine may not have come to this line.
     """
     match reply:
         case Answered(status=status, body=body, request_id=request_id, usage=usage):
@@ -161,7 +165,7 @@ def decide(
         case Refused():
             return _refused(reply, history, answers, jitter, alone=alone, was_up=was_up)
         case Broken():
-            return _broken(reply, history, jitter, alone=alone)
+            return _broken(reply, history, jitter, alone=alone, crowded=crowded)
         case _:
             assert_never(reply)
 
@@ -212,8 +216,13 @@ def _waits_or_fails(reply: Refused, history: History, answers: int, jitter: floa
     return SetAside(Scope.ROUTE, _reason(reply), backoff(history.refusals, jitter))
 
 
-def _broken(reply: Broken, history: History, jitter: float, *, alone: bool) -> Decision:
+def _broken(
+    reply: Broken, history: History, jitter: float, *, alone: bool, crowded: bool
+) -> Decision:
     match reply.kind:
+        case "timeout" if crowded and history.waits_in_vain < MAX_WAITS_IN_VAIN:
+            history.waits_in_vain += 1
+            return Again(backoff(history.waits_in_vain - 1, jitter))
         case "timeout":
             return _timed_out(reply.message, history, jitter)
         case "too_large":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from batchmill.calls import Load
+from batchmill.core.patience import Patience
 from batchmill.core.politeness import Manners
 from batchmill.core.queueing import EngineQueue
 from batchmill.core.slices import Cost, Slice
@@ -50,6 +51,8 @@ FINE = 0.04
 FULL = 0.85
 """Where fewer calls were out, in parts of the window, it is not the window that held them back."""
 CUT = 0.7
+AS_FAST = 1.2
+"""Answers that take no longer than so much of their best do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,14 @@ class Window:
     """The window of one engine. `size` is how many calls it may have now."""
 
     def __init__(
-        self, start: int = START, ceiling: int = CEILING, manners: Manners | None = None
+        self,
+        start: int = START,
+        ceiling: int = CEILING,
+        manners: Manners | None = None,
+        timeout_seconds: float = inf,
     ) -> None:
         self.ceiling = float(ceiling)
+        self.patience = Patience(timeout_seconds)
         self.manners = manners
         self.phase = Phase.CLIMB
         self.size = self._size = min(float(start), self.ceiling)
@@ -93,6 +101,9 @@ class Window:
             self._moved_at, self._round_trip = now - seconds, seconds
         self._round_trip += (seconds - self._round_trip) / 16.0
         self._refusals.answers += 1
+        is_full = in_flight >= FULL * int(self.size)
+        self.patience.answered(now, seconds, in_flight, is_full=is_full)
+        self._keep_time(now)
         if self.phase is Phase.RECOVER:
             self._recovered(now)
             return
@@ -126,6 +137,10 @@ class Window:
         if self.manners is not None:
             self._mind_others(self.manners, piece, seconds, now)
         if piece.calls < FULL * int(self.size) or self.size < self._size:
+            return
+        if self.manners is None and self._queue.insists(now) and self._excess_of(piece) < AS_FAST:
+            self._queue.doubt(piece.calls, now)
+            self._climb(piece, now)
             return
         match self.phase:
             case Phase.CLIMB:
@@ -219,9 +234,9 @@ class Window:
     # ---- what is refused
 
     def refused(self, now: float) -> bool:
-        """The engine refused a call, or gave none an answer in time. Whether it refuses so many
-        that it should be left alone for a moment. A burst cuts the window once in a round trip,
-        and is made up for as soon as it ends."""
+        """The engine refused a call. Whether it refuses so many that it should be left alone for a
+        moment. A burst cuts the window once in a round trip, and is made up for as soon as it
+        ends."""
         round_trip = max(0.25, self._round_trip)
         if not self._refusals.come(self._size, now, round_trip):
             return False
@@ -237,6 +252,19 @@ class Window:
             self._move(max(1.0, CUT * self._size), now)
         self._decide("the engine refuses calls", now)
         return True
+
+    def timed_out(self, now: float, in_flight: int) -> None:
+        """A call was not answered in its time; so many were out, this one included."""
+        self.patience.timed_out(now, in_flight)
+        self._keep_time(now)
+
+    def _keep_time(self, now: float) -> None:
+        """Give as many as are answered in time."""
+        before, self.size = self.size, self._given()
+        if self.size < 0.9 * before:
+            self._decide("calls wait too long for the time they have", now)
+        elif self.size > 1.1 * before:
+            self._decide("calls are answered in time", now)
 
     def _recovered(self, now: float) -> None:
         """One more with each answer, as far as to what it was."""
@@ -258,7 +286,7 @@ class Window:
             return
         if (excess := queue.excess()) > 0.0:
             share = min(1.0, in_flight / max(1.0, load.running + load.waiting))
-            if (size := max(self._least(), in_flight - share * excess)) < self._size:
+            if (size := max(self._least(load, in_flight), in_flight - share * excess)) < self._size:
                 self._hold(size, None, now)
                 self._decide("calls wait in the engine", now)
         elif in_flight < FULL * int(self.size) or self.size < self._size:
@@ -271,9 +299,10 @@ class Window:
             self._move(min(BLIND_CEILING, 2.0 * self._size), now)
             self._decide("nothing waits in the engine", now)
 
-    def _least(self) -> float:
+    def _least(self, load: Load, in_flight: int) -> float:
         """A queue that others fill does not starve us."""
-        return LEAST if self.manners is None else 1.0
+        has_others = load.running + load.waiting > in_flight + 1.0
+        return LEAST if self.manners is None and has_others else 1.0
 
     def _is_blind(self) -> bool:
         """Whether no answer has told anything yet."""
@@ -296,7 +325,8 @@ class Window:
             self._decide("others leave room in the engine", now)
 
     def _given(self) -> float:
-        return self._size if self.manners is None else min(self._size, self.manners.most)
+        size = min(self._size, self.patience.most)
+        return size if self.manners is None else min(size, self.manners.most)
 
     # ---- moving
 
@@ -319,9 +349,11 @@ class Window:
 
     def _top(self, now: float) -> float:
         """So far it may grow now."""
-        return min(self.ceiling, self._refusals.top(now))
+        return min(self.ceiling, self._refusals.top(now), self.patience.room)
 
     def _decide(self, why: str, now: float) -> None:
+        if self._queue.is_doubted(now):
+            why = f"{why}; what the engine tells of its queue is not believed"
         self.decision = Decision(int(self.size), why, now)
 
 

@@ -18,12 +18,12 @@ from batchmill.clock import Clock, new_id
 from batchmill.core.beat import Heart
 from batchmill.core.chores import Chores
 from batchmill.core.claiming import LOW_WINDOWS, Appetite
-from batchmill.core.closing import out_of_hours, pass_on, without_engine
+from batchmill.core.closing import out_of_hours, without_engine
 from batchmill.core.collect import Collector
 from batchmill.core.deliver import Courier
 from batchmill.core.dispatch import Dispatcher
 from batchmill.core.duplicates import Copier
-from batchmill.core.fleetview import follow_fleet, look_at_fleet
+from batchmill.core.fleetview import follow_fleet, look_at_fleet, pass_lines_on
 from batchmill.core.gauges import Rates, gauges
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.housekeeping import Housekeeper
@@ -176,9 +176,7 @@ class Worker:
                     self._watch_self(),
                     self._watch_storage(),
                     self._watch_others(),
-                    follow_fleet(
-                        ledger, self._appetite, self._clock, beat, self._read_renamed_anew
-                    ),
+                    follow_fleet(ledger, self._appetite, self._clock, beat, self._read_anew),
                     ledger.listen(self.wake),
                     self._links.watch(self._clock, self._engine_changed),
                 )
@@ -255,12 +253,12 @@ class Worker:
             self._heart.nudge()
 
     def _engine_changed(self) -> None:
-        self._read_renamed_anew()
+        self._read_anew()
         self._tell_at_once()
         self._dispatcher.ring()
         self._look()
 
-    def _read_renamed_anew(self) -> None:
+    def _read_anew(self) -> None:
         """Lines for which other names would be sent now than when they were read."""
         served_name = cache(self._appetite.fleet().served_name)
         for shard in self._holdings.shards():
@@ -372,10 +370,7 @@ class Worker:
         while True:
             await self._clock.sleep(self._rules.timing.beat_seconds)
             if shards := without_engine(self._holdings.shards(), self._pool, tuple(self._links)):
-                try:
-                    pass_on(shards, await self._stores.ledger.models_elsewhere(self._owner))
-                except LedgerUnavailable as error:
-                    log.warning("fleet_unknown", error=str(error))
+                await pass_lines_on(shards, self._stores.ledger, self._owner)
 
     def _take_stock(self) -> None:
         """Compose what the next beat says, and let go of what only engines that are closed for

@@ -210,15 +210,21 @@ def _by_tenant(jobs: Sequence[Claimable], running: Mapping[JobId, int]) -> dict[
     return tenants
 
 
-def _wanting(tx: Transaction, want: Want) -> frozenset[JobId]:
-    """The jobs of which shards wait for a model that this worker serves."""
-    if want.serving is None:
-        return frozenset()
-    return frozenset(row.job_id for row in tx.all(_WANTED) if row.wanted in want.serving)
+def _wanting(tx: Transaction, want: Want) -> Mapping[JobId, frozenset[str]]:
+    """The jobs with shards that want a model which the worker serves, and these models."""
+    found: dict[JobId, frozenset[str]] = {}
+    for row in () if want.serving is None else tx.all(_WANTED):
+        if want.serving is not None and row.wanted in want.serving:
+            found[row.job_id] = found.get(row.job_id, frozenset()) | {row.wanted}
+    return found
 
 
 def _turn(
-    tx: Transaction, row: Claimable, leased: Row | None, want: Want, wanting: frozenset[JobId]
+    tx: Transaction,
+    row: Claimable,
+    leased: Row | None,
+    want: Want,
+    wanting: Mapping[JobId, frozenset[str]],
 ) -> _Turn | None:
     """The job as one that may give shards to this worker, or None."""
     stopped = row.state in STOPPED_STATES
@@ -233,7 +239,8 @@ def _turn(
         return None
     candidate = Candidate(row.id, row.tenant, row.priority, row.deadline, row.ordinal)
     stop = Ending(str(row.ending)) if stopped else None
-    served = None if stopped else want.serving
+    any_model = stopped or want.serving is None
+    served = None if any_model else wanting.get(row.id, frozenset())
     return _Turn(candidate, stop, revocable, abandoned, fresh, served, is_suited)
 
 

@@ -18,6 +18,7 @@ from batchmill.core.retry import (
     MAX_STRIKES,
     MAX_STRIKES_ALONE,
     MAX_TIMEOUTS,
+    MAX_WAITS_IN_VAIN,
     Again,
     Decision,
     Finish,
@@ -157,6 +158,20 @@ def test_a_timeout_is_final_the_third_time(reply: Reply) -> None:
     last = steps[-1]
     assert isinstance(last, Finish)
     assert last.outcome.code == "request_timeout"
+
+
+def test_a_call_that_others_were_ahead_of_counts_as_no_timeout_but_not_for_ever() -> None:
+    history = History()
+    late = Broken("timeout", "late")
+    for _ in range(MAX_WAITS_IN_VAIN):
+        step = decide(late, history, answers=0, alone=False, jitter=0.5, crowded=True)
+        assert isinstance(step, Again)
+    assert history.timeouts == 0
+    steps = [
+        decide(late, history, answers=0, alone=False, jitter=0.5, crowded=True)
+        for _ in range(MAX_TIMEOUTS)
+    ]
+    assert isinstance(steps[-1], Finish)
 
 
 def test_a_lost_connection_is_final_only_for_a_line_that_ran_alone() -> None:

@@ -36,6 +36,8 @@ class Engine:
     refuses: Callable[[float], bool] = lambda _: False
     most: int = 1_000_000
     tells: bool = False
+    told_waiting: int | None = None
+    """What it tells of its queue, whatever waits; None: the truth."""
     tokens: Callable[[random.Random], int] = lambda _: 0
     token_seconds: float = 0.0
 
@@ -127,7 +129,8 @@ class Bench:
 
     def scrape(self, worker: int) -> None:
         if self.engine.tells:
-            load = Load(self.running, len(self.waiting), 0.0)
+            waiting = self.engine.told_waiting
+            load = Load(self.running, len(self.waiting) if waiting is None else waiting, 0.0)
             self.windows[worker].heard(load, self.in_flight[worker], self.now)
             self.fill(worker)
         self.at(self.now + 1.0, lambda: self.scrape(worker))

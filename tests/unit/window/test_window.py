@@ -140,6 +140,21 @@ def test_a_queue_that_others_fill_does_not_starve_us() -> None:
     assert window.size == 4
 
 
+def test_a_queue_that_stays_as_it_is_while_answers_are_fast_is_not_believed() -> None:
+    window = Window()
+    engine = Engine(always(64), always(0.2), tells=True, told_waiting=1000)
+    run = Bench(engine, [window]).run(120)
+    assert run.answers[0] >= 0.8 * 120 * 64 / 0.2
+    assert window.decision.why.endswith("what the engine tells of its queue is not believed")
+
+
+def test_a_queue_that_others_do_fill_is_believed_once_it_tells_of_our_calls() -> None:
+    engine = Engine(always(48), always(0.3), tells=True)
+    run = Bench(engine, [Fixed(400), Window()]).run(300)
+    assert max(size for at, _, size in run.windows if at > 60) <= 8
+    assert max(size for _, _, size in run.windows) <= 64
+
+
 def test_a_window_that_lines_do_not_fill_stays_as_it_is() -> None:
     window = Window()
     for call in range(2000):
