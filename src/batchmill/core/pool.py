@@ -190,6 +190,8 @@ class Pool:
 
     def _watch_level(self, its: JobQueues, queue: Queue, gate: Gate) -> None:
         """Say so where few of the job's lines are left for the engine."""
+        if not queue.sweep.lines and len(its.queues) > 1:
+            its.drop(queue)
         if queue.sweep.lines < self.low_lines:
             lines = its.lines_for(gate, self.low_lines)
             if lines < self.low_lines:

@@ -138,6 +138,11 @@ class JobQueues:
         for course in self._courses.values():
             course.begin(self.queues.values())
 
+    def drop(self, queue: Queue) -> None:
+        """Forget a queue whose last line was taken: others are counted with many a line."""
+        if self.queues.get(queue.route[1]) is queue:
+            del self.queues[queue.route[1]]
+
     def drop_empty(self) -> None:
         """Forget the queues in which no line waits."""
         self.queues = {model: queue for model, queue in self.queues.items() if queue.sweep.lines}

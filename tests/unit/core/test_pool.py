@@ -331,3 +331,11 @@ def test_few_lines_are_left_only_where_the_engine_has_few_of_all_its_models() ->
     pool.offer(mixed(shard_of("a"), "abcdef", lines=6))
     models_taken(pool, gate)
     assert said == [(JobId("a"), lines) for lines in (3, 2, 1, 0)]
+
+
+def test_a_queue_whose_last_line_was_taken_is_counted_no_more() -> None:
+    pool, gate = Pool(), Gate(1)
+    pool.offer(mixed(shard_of("a"), "abcdef", lines=6))
+    for left in ("bcdef", "cdef", "def", "ef"):
+        assert pool.next(gate, lambda _: True, 0.0) is not None
+        assert "".join(pool.ready_lines()) == left
