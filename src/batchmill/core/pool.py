@@ -3,7 +3,8 @@
 Pure but for its own state. Jobs take turns: priority first, then the tenant and the job with
 the fewest lines in flight, and where these are equal the one whose last turn is longest ago. A
 turn is one line, or in a large window a few that begin alike.
-Within a job lines go in the order of their prompt prefix, over all its open shards (`sweep.py`).
+Within a job lines go by model (`queues.py`), then in the order of their prompt prefix, over all its
+open shards (`sweep.py`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, groupby
 from operator import attrgetter
 
 from batchmill.core.gate import Gate, Route
 from batchmill.core.lengths import Lengths
+from batchmill.core.queues import JobQueues, Queue, Serves
 from batchmill.core.spread import Spread
-from batchmill.core.sweep import Sweep, Taker
+from batchmill.core.sweep import Taker
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import Job, JobId, TenantId
 
-Serves = Callable[[str], bool]
 _model = attrgetter("model")
 
 _TURN = 1 / 16
@@ -31,21 +32,6 @@ TAIL = 4
 """The end of a job is so many times the lines that count as few."""
 _HEAD = 2
 """Bytes of a key that are equal where prompts begin alike."""
-
-
-@dataclass(slots=True)
-class Queue:
-    """The ready lines of one job and one model, in the order in which they are to be sent."""
-
-    job: JobId
-    tenant: TenantId
-    priority: int
-    route: Route
-    turn: int = 0
-    """When a line of it was taken last; never: 0."""
-    sweep: Sweep = field(default_factory=Sweep)
-    ends_here: bool = False
-    """The job's last lines are here, as far as is known."""
 
 
 @dataclass(slots=True)
@@ -61,9 +47,9 @@ class Turn:
 class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
-    `on_low` is called where fewer than `low_lines` of its model and job wait behind the line
-    that is handed out (with the job, and how many), `on_spread` where a job gains from more open
-    shards.
+    `on_low` is called where fewer than `low_lines` of its job wait for the same engine behind the
+    line that is handed out (with the job, and how many), `on_spread` where a job gains from more
+    open shards.
     """
 
     def __init__(
@@ -74,7 +60,7 @@ class Pool:
     ) -> None:
         self.low_lines, self._on_low, self._on_spread = low_lines, on_low, on_spread
         self.spread, self.lengths = Spread(), Lengths()
-        self._queues: dict[tuple[JobId, str], Queue] = {}
+        self._jobs: dict[JobId, JobQueues] = {}
         self._delayed: list[tuple[float, int, OpenLine]] = []
         self._alone: list[OpenLine] = []
         self._order = count(1)
@@ -91,15 +77,12 @@ class Pool:
         if line.history is not None and line.history.must_run_alone:
             self._alone.append(line)
         else:
-            self._queue(line.shard.job, line.model).sweep.add(line)
+            self._queues_of(line.shard.job).add(line)
 
     def offer(self, lines: Sequence[OpenLine]) -> None:
         """The lines of a shard, none of them tried yet, may be sent from now on."""
         for model, its in groupby(sorted(lines, key=_model), _model):
-            many = list(its)
-            queue = self._queue(many[0].shard.job, model)
-            queue.sweep.merge(many)
-            queue.ends_here = many[0].shard.is_last
+            self._queues_of(lines[0].shard.job).merge(model, list(its))
         self._turns.clear()
         if lines:
             job = lines[0].shard.job.id
@@ -107,9 +90,14 @@ class Pool:
             if self.spread.gains(job, self.lines_by_job()[job]):
                 self._on_spread()
 
+    def engines_changed(self) -> None:
+        """Engines may serve other models than when they were asked."""
+        for its in self._jobs.values():
+            its.engines_changed()
+
     def finish(self, serves: Serves) -> None:
         """No shard is left to be claimed of these models: their jobs come to their end."""
-        for queue in self._queues.values():
+        for queue in self._queues():
             if serves(queue.route[1]):
                 queue.ends_here = True
                 self._finish(queue)
@@ -159,8 +147,9 @@ class Pool:
         """Take up to so many lines that go out with this one, which was taken before: those that
         the engine would take next of its job, as long as each `fits`."""
         job = line.shard.job
-        queue = self._queues.get((job.id, line.model))
-        if queue is None:
+        its = self._jobs.get(job.id)
+        queue = None if its is None else its.queues.get(line.model)
+        if its is None or queue is None:
             return
         taker, sweep = _taker(gate), queue.sweep
         while most and sweep.lines:
@@ -173,8 +162,7 @@ class Pool:
                 self.in_flight[job.id] += 1
                 self.tenant_in_flight[job.tenant] += 1
             sweep.take(taker)
-        if sweep.lines < self.low_lines:
-            self._on_low(job.id, sweep.lines)
+        self._watch_level(its, queue, gate)
 
     def returned(self, job: Job) -> None:
         """A line of the job is in flight no longer."""
@@ -190,23 +178,33 @@ class Pool:
             return self._alone.pop(place) if gate.in_flight == 0 else None
         taker = _taker(gate)
         while True:
-            staying = self._staying(gate, taker, serves, now) if self._turns else None
-            queue = staying or self._best(gate, serves, now)
+            queue = self._staying(gate, taker, serves, now) if self._turns else None
+            if queue is None:
+                queue = self._best(gate, serves, now)
             if queue is None:
                 return None
             line = queue.sweep.take(taker)
             if line.shard.sends:  # others are no longer to be sent
                 break
-        if len(self._queues) > 1:
+        its = self._jobs[queue.job]
+        if len(self._jobs) > 1:
+            its.turn = self._tenant_turns[its.tenant] = next(self._order)
             self._note_turn(queue, gate, line)
         if queue.ends_here:
             self._finish(queue)
-        if queue.sweep.lines < self.low_lines:
-            self._on_low(queue.job, queue.sweep.lines)
+        self._watch_level(its, queue, gate)
         return line
 
+    def _watch_level(self, its: JobQueues, queue: Queue, gate: Gate) -> None:
+        """Say so where few of the job's lines are left for the engine."""
+        if not queue.sweep.lines and len(its.queues) > 1:
+            its.drop(queue)
+        if queue.sweep.lines < self.low_lines:
+            lines = its.lines_for(gate, self.low_lines)
+            if lines < self.low_lines:
+                self._on_low(its.job, lines)
+
     def _note_turn(self, queue: Queue, gate: Gate, line: OpenLine) -> None:
-        queue.turn = self._tenant_turns[queue.tenant] = next(self._order)
         if id(gate) not in self._turns:
             left = int(gate.allowed * _TURN) - 1
             self._turns[id(gate)] = Turn(queue, line.prefix[:_HEAD], left)
@@ -229,36 +227,34 @@ class Pool:
 
     def _best(self, gate: Gate, serves: Serves, now: float) -> Queue | None:
         """The queue whose turn it is at this engine."""
+        if len(self._jobs) == 1:
+            return next(iter(self._jobs.values())).next(gate, serves, now)
         best: Queue | None = None
         rank: tuple[int, int, int, int, int] | None = None
-        many = len(self._queues) > 1
-        for queue in self._queues.values():
-            if not queue.sweep.lines or not serves(queue.route[1]):
-                continue
-            is_selective = gate.asides or gate.limits is not None
-            if is_selective and not gate.admits(queue.route, now):
-                continue
-            if not many:
-                return queue
-            its = (
-                -queue.priority,
-                self.tenant_in_flight[queue.tenant],
-                self._tenant_turns.get(queue.tenant, 0),
-                self.in_flight[queue.job],
-                queue.turn,
+        for its in self._jobs.values():
+            standing = (
+                -its.priority,
+                self.tenant_in_flight[its.tenant],
+                self._tenant_turns.get(its.tenant, 0),
+                self.in_flight[its.job],
+                its.turn,
             )
-            if rank is None or its < rank:
-                best, rank = queue, its
+            if rank is None or standing < rank:
+                queue = its.next(gate, serves, now)
+                if queue is not None:
+                    best, rank = queue, standing
         return best
 
     def forget(self, shard: OpenShard) -> None:
         """Drop every waiting line of a shard that sends no more."""
-        for key, queue in list(self._queues.items()):
-            if queue.job == shard.job.id:
+        its = self._jobs.get(shard.job.id)
+        if its is not None:
+            for queue in its.queues.values():
                 queue.sweep.drop(shard)
-                if not queue.sweep.lines:
-                    del self._queues[key]
-        tenants = {queue.tenant for queue in self._queues.values()}
+            its.drop_empty()
+            if not its.queues:
+                del self._jobs[its.job]
+        tenants = {its.tenant for its in self._jobs.values()}
         self._tenant_turns = {t: n for t, n in self._tenant_turns.items() if t in tenants}
         self._delayed = [entry for entry in self._delayed if entry[2].shard is not shard]
         heapq.heapify(self._delayed)
@@ -267,20 +263,20 @@ class Pool:
     def ready_lines(self) -> Counter[str]:
         """How many lines of each model wait to be sent, the delayed ones left out."""
         ready = Counter(line.model for line in self._alone)
-        for queue in self._queues.values():
+        for queue in self._queues():
             ready[queue.route[1]] += queue.sweep.lines
         return ready
 
     def lines_by_job(self) -> Counter[JobId]:
         """How many lines of each job wait to be sent, the delayed ones left out."""
         ready = Counter(line.shard.job.id for line in self._alone)
-        for queue in self._queues.values():
+        for queue in self._queues():
             ready[queue.job] += queue.sweep.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
         """The routes for which the job has ready lines."""
-        for queue in self._queues.values():
+        for queue in self._queues():
             if queue.job == job and queue.sweep.lines:
                 yield queue.route
         for line in self._alone:
@@ -308,13 +304,15 @@ class Pool:
                 return place
         return None
 
-    def _queue(self, job: Job, model: str) -> Queue:
-        key = (job.id, model)
-        queue = self._queues.get(key)
-        if queue is None:
-            route = (job.endpoint, model)
-            queue = self._queues[key] = Queue(job.id, job.tenant, job.priority, route)
-        return queue
+    def _queues(self) -> Iterator[Queue]:
+        for its in self._jobs.values():
+            yield from its.queues.values()
+
+    def _queues_of(self, job: Job) -> JobQueues:
+        its = self._jobs.get(job.id)
+        if its is None:
+            its = self._jobs[job.id] = JobQueues(job)
+        return its
 
 
 def _taker(gate: Gate) -> Taker:

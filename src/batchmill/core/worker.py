@@ -253,6 +253,7 @@ class Worker:
             self._heart.nudge()
 
     def _engine_changed(self) -> None:
+        self._pool.engines_changed()
         self._read_anew()
         self._tell_at_once()
         self._dispatcher.ring()

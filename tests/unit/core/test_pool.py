@@ -236,3 +236,106 @@ def test_slots_with_a_cache_each_take_the_lines_of_a_prefix_one_after_the_other(
         running.append((taken, slot))
         slots_of.setdefault(taken.prefix, set()).add(id(slot))
     assert sum(map(len, slots_of.values())) <= 24
+
+
+def models_taken(pool: Pool, *gates: Gate, serves: str = "abcdef") -> list[list[str]]:
+    """The models each engine takes, one line at a time in turn, each back before the next."""
+    taken: list[list[str]] = [[] for _ in gates]
+    found = True
+    while found:
+        found = False
+        for its, gate in zip(taken, gates, strict=True):
+            if (line := pool.next(gate, lambda model: model in serves, 0.0)) is not None:
+                pool.returned(line.shard.job)
+                its.append(line.model)
+                found = True
+    return taken
+
+
+def changes(models: list[str]) -> int:
+    return sum(before != after for before, after in pairwise(models))
+
+
+def mixed(shard: OpenShard, models: str, lines: int = 60) -> list[OpenLine]:
+    return [line_of(shard, n, bytes([n]), models[n % len(models)]) for n in range(lines)]
+
+
+def test_an_engine_takes_all_lines_of_a_model_before_it_goes_to_the_next() -> None:
+    pool = Pool()
+    pool.offer(mixed(shard_of("a"), "abc"))
+    assert models_taken(pool, Gate(1)) == [["a"] * 20 + ["b"] * 20 + ["c"] * 20]
+
+
+def test_engines_that_serve_the_same_models_each_stay_at_their_own() -> None:
+    pool = Pool()
+    pool.offer(mixed(shard_of("a"), "ab"))
+    assert [set(its) for its in models_taken(pool, Gate(1), Gate(1))] == [{"a"}, {"b"}]
+
+
+def test_engines_at_the_same_models_help_each_other_where_no_other_waits() -> None:
+    pool = Pool()
+    pool.offer(mixed(shard_of("a"), "abb"))
+    one, other = models_taken(pool, Gate(1), Gate(1))
+    assert (len(one), len(other)) == (30, 30)
+    assert changes(one) + changes(other) == 1
+
+
+def test_an_engine_that_serves_some_of_the_models_of_a_job_goes_through_those() -> None:
+    pool = Pool()
+    pool.offer(mixed(shard_of("a"), "abcdef"))
+    assert models_taken(pool, Gate(1), serves="be") == [["b"] * 10 + ["e"] * 10]
+
+
+def test_a_line_that_comes_back_to_a_model_that_was_done_is_taken_after_the_present_one() -> None:
+    pool, gate = Pool(), Gate(1)
+    shard = shard_of("a")
+    pool.offer(mixed(shard, "ab", lines=6))
+    taken = [pool.next(gate, lambda _: True, 0.0) for _ in range(4)]
+    assert taken[0] is not None
+    pool.add(taken[0])
+    assert models_taken(pool, gate) == [["b", "b", "a"]]
+
+
+def test_a_model_that_an_engine_comes_to_serve_is_taken_once_that_is_said() -> None:
+    pool, gate, served = Pool(), Gate(1), {"a"}
+    pool.offer(mixed(shard_of("a"), "ab", lines=4))
+    taken = [pool.next(gate, served.__contains__, 0.0) for _ in range(3)]
+    assert taken[2] is None
+    served.add("b")
+    pool.engines_changed()
+    line = pool.next(gate, served.__contains__, 0.0)
+    assert line is not None
+    assert line.model == "b"
+
+
+def test_jobs_take_turns_however_many_models_each_has() -> None:
+    pool, gate = Pool(), Gate(1)
+    many, one = shard_of("many"), shard_of("one")
+    pool.offer(mixed(many, "abcdef", lines=12))
+    pool.offer(mixed(one, "a", lines=12))
+    assert one_at_a_time(pool, gate) == ["many", "one"] * 12
+
+
+def test_picking_a_line_asks_each_model_once_whether_the_engine_serves_it() -> None:
+    pool, gate, asked = Pool(), Gate(1), list[str]()
+    shard = shard_of("a")
+    pool.offer([line_of(shard, n, b"", f"m{n % 50}") for n in range(100)])
+    for _ in range(100):
+        assert pool.next(gate, lambda model: asked.append(model) is None, 0.0) is not None
+    assert len(asked) == 50
+
+
+def test_few_lines_are_left_only_where_the_engine_has_few_of_all_its_models() -> None:
+    said: list[tuple[JobId, int]] = []
+    pool, gate = Pool(4, lambda job, lines: said.append((job, lines))), Gate(1)
+    pool.offer(mixed(shard_of("a"), "abcdef", lines=6))
+    models_taken(pool, gate)
+    assert said == [(JobId("a"), lines) for lines in (3, 2, 1, 0)]
+
+
+def test_a_queue_whose_last_line_was_taken_is_counted_no_more() -> None:
+    pool, gate = Pool(), Gate(1)
+    pool.offer(mixed(shard_of("a"), "abcdef", lines=6))
+    for left in ("bcdef", "cdef", "def", "ef"):
+        assert pool.next(gate, lambda _: True, 0.0) is not None
+        assert "".join(pool.ready_lines()) == left
