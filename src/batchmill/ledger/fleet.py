@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,18 +105,30 @@ def at_work(tx: Transaction) -> int:
 
 
 def engines(tx: Transaction) -> tuple[EngineStatus, ...]:
-    """Of each engine what the worker that beat last has seen, by name: of the living ones, and of
-    those that may come back. While none lives, all of a day."""
+    """Of each engine what the worker that beat last has seen, by name, and the models that any of
+    them sees: of the living workers, and of those that may come back. While none lives, all of a
+    day."""
     beats = (worker.c.beat_boot, worker.c.beat_tick)
     seen = sa.select(engine, *beats).join(worker, worker.c.id == engine.c.worker)
     rows = tx.all(seen.order_by(engine.c.name, engine.c.beat_at))
     living = [row for row in rows if _lives(row, tx)]
     if not living:
-        return tuple({row.name: to_engine(row) for row in rows}.values())
+        return tuple(_by_name(rows).values())
     since = tx.at.wall - RETURN_SECONDS
-    left = {row.name: _left(to_engine(row)) for row in rows if row.beat_at >= since}
-    found = left | {row.name: to_engine(row) for row in living}
+    left = _by_name([row for row in rows if row.beat_at >= since])
+    found = {name: _left(seen) for name, seen in left.items()} | _by_name(living)
     return tuple(found[name] for name in sorted(found))
+
+
+def _by_name(rows: Sequence[Row]) -> dict[str, EngineStatus]:
+    """What was seen last of each engine; of models all that any of these workers sees, since
+    another may have another engine under the same name."""
+    found: dict[str, EngineStatus] = {}
+    for row in rows:
+        seen, before = to_engine(row), found.get(row.name)
+        models = seen.models if before is None else (*before.models, *seen.models)
+        found[row.name] = replace(seen, models=tuple(dict.fromkeys(models)))
+    return found
 
 
 def models_elsewhere(tx: Transaction, owner: Owner) -> frozenset[str]:

@@ -139,8 +139,13 @@ async def test_lines_of_one_job_go_to_the_workers_that_serve_their_models(mill: 
         assert sorted(engine.sent) == sorted(texts_of("line", range(n, 24, 3)))
 
 
-async def test_lines_that_nobody_serves_stay_until_a_worker_comes_that_does(mill: Mill) -> None:
+async def test_lines_whose_worker_has_left_stay_until_one_comes_that_serves_them(
+    mill: Mill,
+) -> None:
     first, second = Engine(models=("a",)), Engine(models=("b",))
+    left = await mill.start(Engine(models=("b",)), name="left")
+    await mill.beaten()
+    await left.drain()
     await mill.start(first)
     job = await mill.job(8, models=("a", "b"))
     await mill.waits(job, WaitingReason.MODEL_NOT_SERVED)
