@@ -133,6 +133,7 @@ async def test_lines_of_one_job_go_to_the_workers_that_serve_their_models(mill: 
     engines = [Engine(models=(model,)) for model in ("a", "b", "c")]
     for n, engine in enumerate(engines):
         await mill.start(engine, name=f"w{n}")
+    await mill.beaten()
     job = await mill.job(24, models=("a", "b", "c"))
     assert (await mill.ended(job)).succeeded == 24
     for n, engine in enumerate(engines):
@@ -143,7 +144,7 @@ async def test_lines_whose_worker_has_left_stay_until_one_comes_that_serves_them
     mill: Mill,
 ) -> None:
     first, second = Engine(models=("a",)), Engine(models=("b",))
-    left = await mill.start(Engine(models=("b",)), name="left")
+    left = await mill.start(Engine(models=("x",)), Engine(models=("b",)), name="left")
     await mill.beaten()
     await left.drain()
     await mill.start(first)
