@@ -28,6 +28,8 @@ NARROW, WIDE = 80, 200
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _HEX = re.compile(r"\b[0-9a-f]{32}\b")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_KEY = re.compile(r"\bbm_[\w-]{43}")
+_KEY_END = re.compile(r"(?m)^(\S{36}  team +)\S{4}")
 _PORT = re.compile(r"http://127\.0\.0\.1:\d{4,5}")
 
 EXAMPLES = [
@@ -62,6 +64,13 @@ EXAMPLES = [
     "batchmill workers",
     "batchmill gc --older-than 30d --dry-run",
     "batchmill doctor",
+    "batchmill run -i reviews.jsonl -o answers.jsonl --engine sim",
+    "batchmill run -i reviews.jsonl -o answers.jsonl --engine sim",
+    "batchmill run -i table.csv -o answers.csv --engine sim --prompt '{{question}}'",
+    "batchmill run -i table.csv -o more.csv --engine sim --prompt '{{text}}'",
+    "batchmill keys create --tenant team --data keys",
+    "batchmill keys list --data keys",
+    "batchmill keys revoke 0000 --data keys",
     "batchmill get nothing.jsonl",
     "batchmill get ffff",
     "batchmill ls --url http://127.0.0.1:1",
@@ -76,6 +85,8 @@ WIDELY = [
     "batchmill validate bad.jsonl",
     "batchmill get mixed.jsonl",
     "batchmill doctor",
+    "batchmill run -i reviews.jsonl -o wide.jsonl --engine sim",
+    "batchmill keys list --data keys",
 ]
 
 INTRODUCTION = """\
@@ -186,6 +197,7 @@ def _masked(text: str) -> str:
 
     text = _HEX.sub(masked, _UUID.sub(masked, text))
     text = re.sub(r"batch_[0-9a-f]{9,}", lambda found: "batch_".ljust(len(found[0]), "0"), text)
+    text = _KEY_END.sub(r"\g<1>4kEy", _KEY.sub("bm_" + "k" * 39 + "4kEy", text))
     text = _MOMENT.sub("2026-01-01 12:00:00", text)
     text = re.sub(r'("(?:\w+_at|created|since|last_beat)": )\d[\d.]*', r"\g<1>1767268800", text)
     return _PORT.sub("http://127.0.0.1:8470", text)
