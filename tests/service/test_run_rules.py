@@ -42,6 +42,8 @@ def keeping(content: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
+            if self.path.startswith("/cut"):
+                self.send_header("Content-Length", str(len(content) + 100))
             self.end_headers()
             self.wfile.write(content)
 
@@ -235,6 +237,16 @@ async def test_an_input_is_fetched_from_a_url_and_the_results_are_put_to_one(
     assert ended.handed is not None
     assert ended.handed.output == f"{url}/out.jsonl"
     assert len(kept["/out.jsonl?secret=s"].splitlines()) == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_input_that_breaks_off_on_its_way_is_none(
+    sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with keeping(chat_lines(20)) as (url, _):
+        with pytest.raises(UserError, match="broke off 100 bytes before its end"):
+            await ran(wanted(tmp_path, sim, input=f"{url}/cut.jsonl"))
     assert list(tmp_path.iterdir()) == []
 
 

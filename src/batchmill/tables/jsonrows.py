@@ -97,6 +97,9 @@ def _values(read: Reading) -> Iterator[object]:
             text.next_character()
         yield text.value(rows)
         rows += 1
+    text.at += 1
+    if text.next_character():
+        raise _BrokenError(rows, "something follows the end of the array.")
 
 
 class _Text:

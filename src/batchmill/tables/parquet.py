@@ -56,7 +56,12 @@ class ParquetTable:
             return file.schema_arrow
 
     def columns(self) -> Names:
-        return tuple(self.schema.names)
+        names = tuple(self.schema.names)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            message = f"two columns are named {twice!r}."
+            raise unreadable(self._shown, "its schema", message)
+        return names
 
     def rows(self, only: Collection[str] = ()) -> Iterator[Row]:
         at = 0

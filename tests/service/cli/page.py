@@ -219,7 +219,11 @@ def normal(text: str) -> str:
     text = re.sub(r"(?m)^(sim +\w+|engine +state) .*", r"\1", text)  # its window is learnt
     text = re.sub(r'"host": "[^"]*"', '"host": "H"', text)
     text = re.sub(r"(?m)^(serve) +\S+", r"\1 H", text)
-    return re.sub(r"[ \t─━╸╺]+", " ", text)
+    text = re.sub(r"[ \t─━╸╺]+", " ", text)
+    # whether the last column of `ls` fits depends on how old the jobs are
+    return re.sub(
+        r"(?m)^(id state lines done failed age|#(-#)+ \w+ # #% # #) (model|sim)$", r"\1", text
+    )
 
 
 def write_inputs(folder: Path) -> None:

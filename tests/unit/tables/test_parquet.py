@@ -27,6 +27,14 @@ def written(tmp_path: Path, source: bytes, format: Format, to: Format, values: l
     return sink.getvalue()
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = arrow.Table.from_arrays([arrow.array(["a"]), arrow.array(["b"])], names=["t", "t"])
+    parquet.write_table(twice, tmp_path / "table")
+    table = open_table(tmp_path / "table", Format.PARQUET, "the table")
+    with pytest.raises(UserError, match="two columns are named 't'"):
+        table.columns()
+
+
 def test_json_rows_become_columns_of_one_type_each(tmp_path: Path) -> None:
     rows = [{"n": 1, "x": 1, "b": True, "mixed": 1}, {"n": 2, "x": 0.5, "mixed": "a", "late": [1]}]
     source = json.dumps(rows).encode()

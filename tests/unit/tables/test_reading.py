@@ -82,6 +82,8 @@ def test_a_json_array_is_read_object_by_object_however_it_is_cut(
         (b'[{"a": 1}, {"a": ]', "after row 1: this is not valid JSON"),
         (b'[{"a": 1}, 2]', "row 2: this is no object"),
         (b'[{"a": 1}', "after row 1"),
+        (b'[{"a": 1}][{"a": 2}]', "after row 1: something follows"),
+        (b'[]\n{"a": 1}', "after row 0: something follows"),
         (b"", "should be an array"),
     ],
 )

@@ -137,6 +137,10 @@ def _opened(place: str) -> Iterator[BinaryIO]:
     with _raw(place) as raw:
         is_packed = shown_input(place).lower().endswith(".gz")
         yield cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if is_packed else raw
+        missing = getattr(raw, "length", None)  # what a server promised and did not send
+        if missing:
+            message = f"{shown_input(place)} broke off {missing:,} bytes before its end"
+            raise UserError(f"{message}; try again.")
 
 
 def _raw(place: str) -> BinaryIO:

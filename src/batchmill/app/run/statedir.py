@@ -48,10 +48,10 @@ class StateDir:
         ledger_path(self.path).unlink(missing_ok=True)
         for name in _OURS:
             found = self.path / name
-            if found.is_dir():
-                shutil.rmtree(found)
-            else:
-                found.unlink(missing_ok=True)
+            while found.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # a sweep that goes on was quicker
+                    shutil.rmtree(found)
+            found.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """The job is done and its results are where they were wanted. The ledger goes first: what
