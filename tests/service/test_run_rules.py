@@ -244,9 +244,9 @@ async def test_an_input_that_breaks_off_on_its_way_is_none(
     sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with keeping(chat_lines(20)) as (url, _):
-        with pytest.raises(UserError, match="broke off 100 bytes before its end"):
-            await ran(wanted(tmp_path, sim, input=f"{url}/cut.jsonl"))
+    says = "broke off 100 bytes before its end"
+    with keeping(chat_lines(20)) as (url, _), pytest.raises(UserError, match=says):
+        await ran(wanted(tmp_path, sim, input=f"{url}/cut.jsonl"))
     assert list(tmp_path.iterdir()) == []
 
 
