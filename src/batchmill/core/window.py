@@ -45,8 +45,6 @@ WIDER = 1.35
 NARROWER = 0.85
 SETTLING = 1.2
 """So many round trips pass before the effect of another window is measured."""
-EVEN = 0.35
-"""Answers that differ by less, in parts of a round trip, are judged after one while it climbs."""
 LEAST_SECONDS = 0.05
 FINE = 0.04
 """Slices that differ by more for no reason are made longer."""
@@ -87,7 +85,7 @@ class Window:
         """Negative: no answer has come yet."""
         self._slice, self._slice_at, self._is_doubtful = Slice(), 0.0, False
         self._cost, self._queue, self._tries = Cost(), EngineQueue(), Tries()
-        self._round_trip = self._unevenness = 0.0
+        self._round_trip = 0.0
         self._known: Slice | None = None
         """What came at `_known_size`, the window that others are compared with."""
         self._known_size = self._size
@@ -100,9 +98,7 @@ class Window:
     def answered(self, now: float, seconds: float, tokens: int, in_flight: int) -> None:
         """An answer came that took so long; so many calls are out, this one included."""
         if self._moved_at < 0.0:
-            self._moved_at = now - seconds
-            self._round_trip = self._unevenness = seconds
-        self._unevenness += (abs(seconds - self._round_trip) - self._unevenness) / 16.0
+            self._moved_at, self._round_trip = now - seconds, seconds
         self._round_trip += (seconds - self._round_trip) / 16.0
         self._refusals.answers += 1
         is_full = in_flight >= FULL * int(self.size)
@@ -111,10 +107,7 @@ class Window:
         if self.phase is Phase.RECOVER:
             self._recovered(now)
             return
-        if self._is_quick():
-            if now - seconds < self._moved_at - 1e-9:
-                return
-        elif now < self._moved_at + SETTLING * self._round_trip:
+        if now < self._moved_at + SETTLING * self._round_trip:
             return
         piece = self._slice
         if not piece.answers:
@@ -125,23 +118,12 @@ class Window:
         if piece.answers >= self._least_answers() and now - self._slice_at >= self._least_time():
             self._close(piece, now)
 
-    def _is_quick(self) -> bool:
-        """Whether it climbs, and the first calls that were sent since the last step tell of all."""
-        is_even = self._unevenness < EVEN * self._round_trip
-        is_on_its_way = self.phase is Phase.CLIMB and self._known is not None
-        return is_even and is_on_its_way and self.manners is None
-
     def _least_answers(self) -> float:
         if self.phase is Phase.CLIMB:
-            share = 0.5 if self._is_quick() else 1.0
-            return max(min(16.0, 4.0 * self.size), share * self.size) * (
-                3.0 if self._is_doubtful else 1.0
-            )
+            return max(min(16.0, 4.0 * self.size), self.size) * (3.0 if self._is_doubtful else 1.0)
         return max(40.0, 3.0 * self.size) * min(4.0, max(1.0, (self._noise / FINE) ** 2))
 
     def _least_time(self) -> float:
-        if self._is_quick() and not self._is_doubtful:
-            return 0.999 * self._round_trip - (self._slice_at - self._moved_at)
         if self.phase is Phase.CLIMB:
             return max(LEAST_SECONDS, 0.5 * self._round_trip)
         return max(5 * LEAST_SECONDS, self._round_trip)

@@ -42,19 +42,6 @@ def test_as_much_is_answered_as_with_the_best_fixed_window(name: str, *, tells: 
     assert found >= LEAST[tells] * best
 
 
-@pytest.mark.parametrize(
-    ("slots", "seconds", "least"), [(48, 1, 0.93), (48, 4, 0.86), (200, 1, 0.86)]
-)
-@pytest.mark.parametrize("spread", [0.0, 0.3])
-def test_an_engine_whose_answers_take_seconds_is_filled_soon(
-    slots: int, seconds: float, least: float, spread: float
-) -> None:
-    lasts = 60 if seconds < 2 else 120
-    engine = lambda: Engine(always(slots), always(seconds), spread=spread)  # noqa: E731
-    best = Bench(engine(), [Fixed(4 * slots)]).run(lasts).answers[0]
-    assert Bench(engine(), [Window()]).run(lasts).answers[0] >= least * best
-
-
 @pytest.mark.parametrize("tells", [True, False], ids=["told", "untold"])
 @pytest.mark.parametrize(("slots", "most"), [(48, 100), (4, 20), (1, 20)])
 def test_the_window_stays_near_what_an_engine_works_on(
