@@ -7,7 +7,6 @@ refused, never guessed.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from batchmill.cli import words
 from batchmill.cli.exits import Failure
 from batchmill.cli.output import note
-from batchmill.tables.delimited import delimited_line
+from batchmill.errors import UserError
+from batchmill.tables.delimited import DelimitedTable, delimited_line
 from batchmill.tables.result import names_beside
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 ID: Final = "custom_id"
-_REST: Final = "\n"
-"""Where the fields go that have no name."""
 AHEAD: Final = 10_000
 """How far the table's order may be from the input's."""
 
@@ -35,7 +33,7 @@ def joined(table: Path, on: str | None, results: Iterator[Result], total: int) -
     is_csv = table.suffix.lower() == ".csv"
     if not is_csv and table.suffix.lower() not in {".jsonl", ".ndjson"}:
         raise Failure(f"{table} should end with .csv or .jsonl; other tables: `batchmill run`.")
-    columns, count = _shape(table, is_csv=is_csv)
+    columns, count = _shape(table, on or ID, is_csv=is_csv)
     key = _key(table, columns, on)
     if key is None and count != total:
         raise Failure(
@@ -66,14 +64,16 @@ def _pairs(
     rows: Iterator[Row], key: str | None, results: Iterator[Result], table: Path
 ) -> Iterator[tuple[Row, Result | None]]:
     """Each row with its result. Results that come before their rows are held, so many at most."""
-    held: dict[str | None, Result] = {}
-    matched = 0
+    held: dict[str, Result] = {}
+    matched = bare = nameless = 0
     for number, row in enumerate(rows):
         if key is None:
-            yield row, next(results, None)
+            result = next(results, None)
+            bare += result is None
+            yield row, result
             continue
-        wanted = str(row.get(key))
-        while wanted not in held:
+        wanted = _id(row, key)
+        while wanted is not None and wanted not in held:
             if len(held) >= AHEAD:
                 raise Failure(
                     f"Row {number + 1} of {table} ({wanted!r}) is too far from its place in the "
@@ -82,14 +82,27 @@ def _pairs(
             result = next(results, None)
             if result is None:
                 break
-            held[result.custom_id] = result
-        matched += wanted in held
-        yield row, held.pop(wanted, None)
-    left = 0 if key is None else len(held) + sum(1 for _ in results)
+            if result.custom_id is None or result.custom_id in held:
+                nameless += 1
+            else:
+                held[result.custom_id] = result
+        result = None if wanted is None else held.pop(wanted, None)
+        matched += result is not None
+        bare += result is None
+        yield row, result
+    left = 0 if key is None else len(held) + nameless + sum(1 for _ in results)
     if left and not matched:
         raise Failure(f"No row of {table} has an id of the job's in {key!r}; is it this job's?")
     if left:
         note(f"{words.plural(left, 'result')} of the job belong to no row of {table}.")
+    if bare:
+        note(f"{words.plural(bare, 'row')} of {table} without a result: the columns are empty.")
+
+
+def _id(row: Row, key: str) -> str | None:
+    """The row's custom_id; a cell that is missing, null or empty is none."""
+    value = row.get(key)
+    return None if value is None or value == "" else str(value)
 
 
 def _key(table: Path, columns: list[str], on: str | None) -> str | None:
@@ -98,37 +111,39 @@ def _key(table: Path, columns: list[str], on: str | None) -> str | None:
     return on or (ID if ID in columns else None)
 
 
-def _shape(table: Path, *, is_csv: bool) -> tuple[list[str], int]:
-    """The table's columns, and how many rows it has."""
+def _shape(table: Path, key: str, *, is_csv: bool) -> tuple[list[str], int]:
+    """The table's columns, and how many rows it has. Raises `Failure` where two share an id."""
     columns: dict[str, None] = {}
+    seen: set[str] = set()
     count = 0
-    for count, row in enumerate(_rows(table, is_csv=is_csv), 1):  # noqa: B007 - counts
+    for count, row in enumerate(_rows(table, is_csv=is_csv), 1):
         if not columns.keys() >= row.keys():
             columns |= dict.fromkeys(row)
+        found = _id(row, key)
+        if found in seen:
+            raise Failure(
+                f"Row {count:,} of {table} has the id {found!r} in {key!r}, as a row before it; "
+                "a result belongs to one row. Take one of them out, or name another column "
+                "with --on."
+            )
+        if found is not None:
+            seen.add(found)
     return list(columns), count
 
 
 def _rows(table: Path, *, is_csv: bool) -> Iterator[Row]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            yield from _csv_rows(table, file) if is_csv else _json_rows(table, file)
+        if is_csv:
+            yield from DelimitedTable(table, str(table), ",").rows()
+        else:
+            with table.open(encoding="utf-8-sig", newline="") as file:
+                yield from _json_rows(table, file)
     except OSError as error:
         raise Failure(f"{table} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise Failure(f"{table} is not UTF-8 (byte {error.start:,}); save it as UTF-8.") from error
-    except csv.Error as error:
-        raise Failure(f"{table} is no CSV file: {error}.") from error
-
-
-def _csv_rows(table: Path, lines: Any) -> Iterator[Row]:
-    reader = csv.DictReader(lines, restkey=_REST)
-    for row in reader:
-        if _REST in row:
-            raise Failure(
-                f"Line {reader.line_num:,} of {table} has more fields than its first line has "
-                "names; a text with a comma in it stands in quotes."
-            )
-        yield row
+    except UserError as error:
+        raise Failure(str(error)) from error
 
 
 def _json_rows(table: Path, lines: Any) -> Iterator[Row]:

@@ -5,6 +5,8 @@ Streams are read piece by piece in constant memory, and taken up again where the
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,6 +42,8 @@ class _Named(Struct):
 
 _NAMED: Final = msgspec.json.Decoder(_Named)
 _BLANK: Final = b" \t\r\n"
+_NUMBERED: Final = re.compile(r"batch-[^-]*-(\d+)-")
+"""The id of a result line of Mistral's kind, with the number of its line in the job."""
 
 
 class Lines:
@@ -200,39 +204,60 @@ def in_input_order(job: str | Job) -> Steps[None]:
             while (line := (yield from lines.next())) is not None:
                 yield Give(objects.result(line))
         return
-    inputs = yield from _inputs(ended)
-    yield from _merged(Lines(files[0]), Lines(files[1]), inputs)
+    yield from _merged(_Side(files[0]), _Side(files[1]), ended)
 
 
-def _merged(answered: Lines, failed: Lines, inputs: Sequence[str]) -> Steps[None]:
-    """The two files, each in input order, as one: the input says whose turn it is."""
-    out, err = (yield from _next(answered)), (yield from _next(failed))
+class _Side:
+    """One of the two result files, each of which is in input order."""
+
+    def __init__(self, file: str) -> None:
+        self._lines = Lines(file)
+        self.result: Result | None = None
+        self.number: int | None = None
+
+    def advance(self) -> Steps[None]:
+        """Read the next result; None after the last."""
+        line = yield from self._lines.next()
+        self.result = None if line is None else objects.result(line)
+        found = None if self.result is None else _NUMBERED.match(self.result.id)
+        self.number = None if found is None else int(found[1])
+
+    def give(self) -> Steps[None]:
+        """Give the result, and read the next."""
+        yield Give(self.result)
+        yield from self.advance()
+
+
+def _merged(answered: _Side, failed: _Side, job: Job) -> Steps[None]:
+    """The two files as one: by the number of the line in their ids; where those have none, the
+    input says whose turn it is."""
+    yield from answered.advance()
+    yield from failed.advance()
+    while answered.number is not None and failed.number is not None:
+        yield from (answered if answered.number < failed.number else failed).give()
+    for side, other in ((answered, failed), (failed, answered)):
+        while side.number is not None and other.result is None:
+            yield from side.give()
+    if answered.result is not None or failed.result is not None:
+        yield from _by_input(answered, failed, (yield from _inputs(job)))
+
+
+def _by_input(answered: _Side, failed: _Side, inputs: Sequence[str]) -> Steps[None]:
     for each in inputs:
         lines = Lines(each)
         while (line := (yield from lines.next())) is not None:
             custom_id = _custom_id(line)
+            out, err = answered.result, failed.result
             if out is not None and custom_id == out.custom_id:
-                yield Give(out)
-                out = yield from _next(answered)
+                yield from answered.give()
             elif err is not None and (
                 None in {custom_id, err.custom_id} or custom_id == err.custom_id
             ):
-                yield Give(err)
-                err = yield from _next(failed)
+                yield from failed.give()
             else:
                 break
-    if out is not None or err is not None:
+    if answered.result is not None or failed.result is not None:
         raise Unreadable("The result files do not belong to the input; nothing can be joined.")
-
-
-def _may_be(failed: Result, custom_id: str | None) -> bool:
-    """Whether that result may be the line's: a bad line's may have no custom_id."""
-    return custom_id is None or failed.custom_id in {None, custom_id}
-
-
-def _next(lines: Lines) -> Steps[Result | None]:
-    line = yield from lines.next()
-    return None if line is None else objects.result(line)
 
 
 def _inputs(job: Job) -> Steps[Sequence[str]]:
@@ -253,8 +278,13 @@ def _inputs(job: Job) -> Steps[Sequence[str]]:
 
 
 def _custom_id(line: bytes) -> str | None:
-    """The custom_id of an input line, as far as it can be read."""
+    """The custom_id of an input line, as far as it can be read; one that stands twice is none."""
+    text = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        return _NAMED.decode(line.removeprefix(b"\xef\xbb\xbf")).custom_id
-    except (msgspec.DecodeError, RecursionError):
+        custom_id = _NAMED.decode(text).custom_id
+        if text.count(b"custom_id") == 1 and b"\\u00" not in text:
+            return custom_id
+        names = [name for name, _ in json.loads(text, object_pairs_hook=list)]
+    except (ValueError, RecursionError):
         return None
+    return custom_id if names.count("custom_id") == 1 else None

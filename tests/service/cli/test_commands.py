@@ -68,6 +68,16 @@ def test_failed_lines_are_told_grouped_and_joined(command: Command, tmp_path: Pa
     assert {row[1] for row in cells if row[3] == "422"} == {"3", "7"}
 
 
+def test_a_line_with_two_ids_is_joined_to_its_own_row(command: Command, tmp_path: Path) -> None:
+    body = '"body":{"messages":[{"role":"user","content":"hi"}]}}\n'
+    starts = ('{"custom_id":"z","custom_id":"b",', '{"custom_id":"b",', '{"custom_id":"c",')
+    (tmp_path / "in.jsonl").write_text("".join(start + body for start in starts))
+    command("submit", "in.jsonl", "--watch", "--on-invalid", "quarantine")
+    Path("table.csv").write_text("x\nbad\ngood\ngood\n")
+    rows = command("results", "in.jsonl", "--join", "table.csv").out.splitlines()[1:]
+    assert [row.split(",")[0] for row in rows if ",200," in row] == ["good", "good"]
+
+
 def test_a_table_that_does_not_fit_is_refused(command: Command, tmp_path: Path) -> None:
     name = some(tmp_path / "in.jsonl")
     command("submit", name, "--watch")

@@ -54,5 +54,38 @@ def test_a_row_with_more_fields_than_names_is_told_with_its_line(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text("custom_id\na,b\n")
-    with pytest.raises(Failure, match=r"Line 2 of .* more fields"):
+    with pytest.raises(Failure, match=r"line 2: there are 2 fields"):
         list(joined(table, on, iter([answered("a", "one")]), 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("custom_id,t\na,1\nb,2\na,3\n", r"Row 3 of .* has the id 'a' in 'custom_id'.* --on"),
+        ("custom_id,t,t\na,1,2\n", "two columns are named 't'"),
+        ('custom_id,t\na,"x\nb,2\n', "a quote that is never closed"),
+    ],
+    ids=["repeated id", "repeated column", "unclosed quote"],
+)
+def test_a_table_that_would_lose_something_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(text)
+    with pytest.raises(Failure, match=told):
+        as_csv(table, answered("a", "one"), answered("b", "two"))
+
+
+def test_a_long_field_is_read_whole(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("custom_id,t\na," + "x" * 140_000 + "\n")
+    lines = list(joined(table, None, iter([answered("a", "one")]), 1))
+    assert lines[1].startswith(b"a," + b"x" * 140_000 + b",one")
+
+
+def test_a_row_without_an_id_takes_no_answer_and_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"custom_id":null}\n{}\n{"custom_id":"None"}\n{"custom_id":"z"}\n')
+    lines = joined(table, None, iter([answered("None", "one")]), 1)
+    assert [json.loads(line)["response"] for line in lines] == [None, None, "one", None]
+    assert "3 rows of" in capsys.readouterr().err

@@ -221,6 +221,27 @@ def test_answered_and_failed_lines_come_in_input_order() -> None:
     assert merged(given, line("a") + line("\u00e9"), failed) == order
 
 
+TWICE = b'{"custom_id":"z","custom_id":"b"}\n{"custom_id":"b"}\n'
+
+
+def test_a_line_with_two_custom_ids_does_not_take_a_later_lines_answer() -> None:
+    order = [(None, False), ("b", True)]
+    assert merged(TWICE, line("b"), line(None, ok=False)) == order
+    hidden = TWICE.replace(b"custom_id", b"custom\\u005fid", 1)
+    assert merged(hidden, line("b"), line(None, ok=False)) == order
+
+
+def test_numbered_results_are_merged_by_their_number() -> None:
+    def numbered(number: int, custom_id: str | None, *, ok: bool = True) -> bytes:
+        read = json.loads(line(custom_id, ok=ok))
+        return json.dumps({**read, "id": f"batch-01234567-{number}-a-b"}).encode() + b"\n"
+
+    out = numbered(2, "b") + numbered(10, "c")
+    err = numbered(1, "b", ok=False) + numbered(9, None, ok=False) + numbered(11, None, ok=False)
+    order = [("b", False), ("b", True), (None, False), ("c", True), (None, False)]
+    assert merged(b"", out, err) == order
+
+
 def test_files_that_do_not_belong_together_are_not_joined() -> None:
     with pytest.raises(Unreadable, match="do not belong"):
         merged(b'{"custom_id":"x"}\n{"custom_id":"y"}\n', line("a"), line("b", ok=False))
