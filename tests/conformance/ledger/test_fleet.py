@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from batchmill.fleet import Beat, EngineState, EngineStatus, JobGauge
@@ -119,10 +121,19 @@ async def test_an_engine_is_shown_as_the_last_worker_saw_it(world: World) -> Non
     await world.ledger.renew(Owner("a/1"), [], Beat(engines=(UP,)))
     world.clock.advance(1)
     await world.ledger.renew(Owner("b/1"), [], Beat(engines=(DOWN,)))
-    assert await world.ledger.engines() == (DOWN,)
+    [seen] = await world.ledger.engines()
+    assert seen == replace(DOWN, models=UP.models)
     world.clock.advance(1)
     await world.ledger.renew(Owner("a/1"), [], Beat(engines=(UP,)))
     assert await world.ledger.engines() == (UP,)
+
+
+async def test_an_engine_serves_what_any_worker_sees_under_its_name(world: World) -> None:
+    other = replace(UP, models=("another",))
+    await world.ledger.renew(Owner("a/1"), [], Beat(engines=(UP,)))
+    await world.ledger.renew(Owner("b/1"), [], Beat(engines=(other,)))
+    [seen] = await world.ledger.engines()
+    assert seen.models == (*UP.models, "another")
 
 
 async def test_an_engine_that_its_worker_no_longer_has_is_gone(world: World) -> None:
