@@ -47,6 +47,6 @@ def test_a_run_that_was_killed_ten_times_ends_whole_and_asks_hardly_a_line_twice
     if calls["total"] > MOST_CALLS_PER_LINE * LINES:
         each = calls["total"] / LINES
         pytest.xfail(
-            f"{each:.3f} calls a line, and {MOST_CALLS_PER_LINE} are aimed at: a run that lives for "
-            "900 calls has up to 256 of them in flight as it is killed"
+            f"{each:.3f} calls a line, and {MOST_CALLS_PER_LINE} are aimed at: a run that lives "
+            "for 900 calls has up to 256 of them in flight as it is killed"
         )
