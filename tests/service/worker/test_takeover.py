@@ -119,10 +119,13 @@ async def test_a_worker_that_fenced_itself_lets_go_of_what_is_still_its_own(mill
 async def test_senders_that_found_the_worker_fenced_are_woken_when_it_is_not(
     tmp_path: Path,
 ) -> None:
-    async with milling(tmp_path, timing=Timing(lease_seconds=1.2, beat_seconds=0.6)) as mill:
+    """The worker looks for the fence once a beat from its start, and renews a third of a beat
+    later, at the claim: the fence falls long before it looks again."""
+    async with milling(tmp_path, timing=Timing(lease_seconds=4.5, beat_seconds=1.5)) as mill:
         held = Held()
         engine = Engine(held)
         first = await mill.start(engine, concurrency=2)
+        await SystemClock().sleep(0.5)
         job = await mill.job(4)
         await engine.got(2)
         await first.heart.takes("renew")
