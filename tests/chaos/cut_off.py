@@ -72,7 +72,7 @@ def _run(folder: Path, cut_seconds: float, lease_seconds: float, stack: ExitStac
         time.monotonic() - pulled < cut_seconds, "it did not end before the cable was back"
     )
     before = door.http.call("GET", f"/v1/files/{ended['output_file']}/content").body
-    judge_job(verdict, ended, door.lines_of(ended["output_file"]), LINES, MARK)
+    judge_job(verdict, ended, door, LINES, MARK)
     _judge_calls(engine, verdict)
     time.sleep(max(0.0, pulled + cut_seconds - time.monotonic()))
     machine.plug()
@@ -83,13 +83,7 @@ def _run(folder: Path, cut_seconds: float, lease_seconds: float, stack: ExitStac
     verdict.require(all(same), "the job changed when the worker came back")
     more = str(door.create(input_files=[file])["id"])
     eventually(lambda: _both_work(some, database), 60, "both workers to work again")
-    judge_job(
-        verdict,
-        door.wait_ended(more, 120),
-        door.lines_of(door.job(more)["output_file"]),
-        LINES,
-        MARK,
-    )
+    judge_job(verdict, door.wait_ended(more, 120), door, LINES, MARK)
     return verdict
 
 

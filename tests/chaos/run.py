@@ -169,8 +169,7 @@ def _judge_jobs(plan: Plan, some: Fleet, jobs: list[str], verdict: Verdict) -> N
     door = some.ready()
     for number, name in enumerate(jobs):
         job = door.job(name)
-        results = door.lines_of(job["output_file"])
-        judge_job(verdict, job, results, plan.lines // plan.jobs, f"of {number}.")
+        judge_job(verdict, job, door, plan.lines // plan.jobs, f"of {number}.")
 
 
 def _judge_calls(plan: Plan, sim: Sim, allowed: float, verdict: Verdict) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from batchmill.core.chores import sweep_orphans
 from batchmill.model import BlobName, JobId, Stream
 from batchmill.ports import Blobs, Ledger
+from tests.serving import Serve
 
 PARTS_AT_ONCE = 500
 
@@ -26,16 +27,16 @@ class Verdict:
             self.broken.append(sentence)
 
 
-def judge_job(
-    verdict: Verdict, job: dict[str, Any], results: Sequence[Any], lines: int, mark: str
-) -> None:
+def judge_job(verdict: Verdict, job: dict[str, Any], door: Serve, lines: int, mark: str) -> None:
     """Every line exactly once, in input order, with its own answer, which bears the mark of the
     job; counters equal to lines."""
+    results, failed = (door.lines_of(job[each]) for each in ("output_file", "error_file"))
     name = job["id"]
     counters = (job["total_requests"], job["succeeded_requests"], job["failed_requests"])
     verdict.require(job["status"] == "SUCCESS", f"{name} ended as {job['status']}")
     verdict.require(counters == (lines, lines, 0), f"{name} counts {counters}, of {lines} lines")
-    verdict.require(job["error_file"] is None, f"{name} has failed lines")
+    told = [(line["custom_id"], line["error"]) for line in failed]
+    verdict.require(not told, f"{name} has {len(told)} failed lines, {told[:3]}")
     found = [line["custom_id"] for line in results]
     verdict.require(found == [f"line-{n}" for n in range(lines)], f"{name}: {_wrong(found, lines)}")
     swapped = [line["custom_id"] for line in results if not _is_its_own(line, mark)]
