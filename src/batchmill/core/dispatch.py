@@ -104,10 +104,11 @@ class Dispatcher:
         self.ring()
 
     def offer_next(self, shard: OpenShard) -> None:
-        """Let a serial shard's next line be sent once none is out and every outcome is durable:
-        else the lines before one that kills its worker would be sent, and noted, once more."""
+        """Let a serial shard's next line be sent once none is out or noted and every outcome is
+        durable: else the lines before one that kills its worker would be sent, and noted, once
+        more."""
         none_is_out = shard.waiting == len(shard.backlog) + shard.followers
-        if shard.backlog and none_is_out and not shard.uncommitted:
+        if shard.backlog and none_is_out and not shard.uncommitted and not shard.notes:
             line = shard.backlog.popleft()
             if line.history is None:
                 self.pool.add(line)
@@ -315,13 +316,22 @@ class Dispatcher:
     async def _note_and_delay(self, line: OpenLine, until: float) -> None:
         """Note first that the line which was sent alone now waits: a death meanwhile is not its
         own."""
-        shard = line.shard
+        await self._note_none_alone(line.shard)
+        self.pool.delay(line, until)
+        self.ring()
+
+    async def _note_landed(self, shard: OpenShard) -> None:
+        """Note that the line which was sent alone has its outcome: nor is a death its own while
+        that is made durable, which may take as long as the storage is away."""
+        await self._note_none_alone(shard)
+        shard.notes -= 1
+        shard.changed()
+
+    async def _note_none_alone(self, shard: OpenShard) -> None:
         try:
             await self._ledger.note_alone(shard.lease.lease, None)
         except LedgerUnavailable as error:
             log.warning("note_failed", job=shard.job.id, error=str(error))
-        self.pool.delay(line, until)
-        self.ring()
 
     def note(
         self, gate: Gate, route: Route, reply: Reply, decision: Decision, sent_at: float, now: float
@@ -360,6 +370,9 @@ class Dispatcher:
         )
         if shard.serial:
             self._collector.hurry()
+            if self._tasks is not None:
+                shard.notes += 1
+                self._tasks.create_task(self._note_landed(shard))
 
 
 def _load(link: Link) -> float:

@@ -59,7 +59,7 @@ class OpenShard:
     """A leased shard being run.
 
     `waiting` counts lines without an outcome, `flights` the calls out for it, `uncommitted`
-    the outcomes that no published part holds yet. What is asked with every line stands in
+    the outcomes that no published part holds yet, `notes` what is being noted in the ledger. What is asked with every line stands in
     attributes, not properties.
     """
 
@@ -76,6 +76,7 @@ class OpenShard:
     """How many of those that wait are not to be sent, but get another line's outcome."""
     flights: int = 0
     uncommitted: int = 0
+    notes: int = 0
     parts: list[Part] = field(default_factory=list)
     parts_written: int = 0
     answer: Answer = Answer(Verdict.KEEP)

@@ -204,6 +204,23 @@ async def test_a_line_that_waits_for_its_engine_dies_no_lonely_death(mill: Mill)
     assert (await mill.ended(job)).succeeded == 2
 
 
+async def test_a_line_whose_answer_cannot_be_made_durable_dies_no_lonely_death(mill: Mill) -> None:
+    """The storage is away while two owners are killed that have its answer."""
+    job = await mill.job(2)
+    await struck(mill, job, times=3)
+    for _ in range(2):
+        engine = Engine()
+        doomed = await mill.start(engine)
+        doomed.ledger.away.add("commit")
+        await engine.got(1)
+        await mill.until(lambda: nothing_is_noted(mill))
+        await doomed.kill()
+        await mill.expire_leases()
+        await struck(mill, job, times=3)
+    await mill.start(Engine())
+    assert (await mill.ended(job)).succeeded == 2
+
+
 async def test_a_line_that_loses_connections_runs_alone_and_then_fails(mill: Mill) -> None:
     async def kills(text: str) -> Reply:
         return Broken("reset", "gone") if text == "line-1" else answer_to(text)
