@@ -4,7 +4,8 @@ An engine queues instead of refusing, so the window is moved and what comes of i
 doubles while the throughput follows, goes back to the knee, and from there more and fewer are
 tried now and then. An engine that tells of its queue is believed. Pure but for its own state: time
 comes in as an argument. The measuring is in `slices.py`, the queue in `queueing.py`, politeness in
-`politeness.py`; why it is so in `docs/decisions/0011-the-window.md`.
+`politeness.py`, the first seconds in `youth.py`; why it is so in
+`docs/decisions/0011-the-window.md`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from batchmill.core.politeness import Manners
 from batchmill.core.queueing import EngineQueue
 from batchmill.core.slices import Cost, Slice
 from batchmill.core.tries import Phase, Refusals, Tries
+from batchmill.core.youth import Youth
 
 START = 8
 CEILING = 1024
@@ -75,7 +77,7 @@ class Window:
         timeout_seconds: float = inf,
     ) -> None:
         self.ceiling = float(ceiling)
-        self.patience = Patience(timeout_seconds)
+        self.patience, self._youth = Patience(timeout_seconds), Youth(float(start))
         self.manners = manners
         self.phase = Phase.CLIMB
         self.size = self._size = min(float(start), self.ceiling)
@@ -102,6 +104,7 @@ class Window:
         self._round_trip += (seconds - self._round_trip) / 16.0
         self._refusals.answers += 1
         is_full = in_flight >= FULL * int(self.size)
+        self._youth.answered(now, seconds)
         self.patience.answered(now, seconds, in_flight, is_full=is_full)
         self._keep_time(now)
         if self.phase is Phase.RECOVER:
@@ -278,6 +281,9 @@ class Window:
 
     def heard(self, load: Load | None, in_flight: int, now: float) -> None:
         """What the engine told of itself, while so many calls of ours were out; None: nothing."""
+        if in_flight:
+            self._youth.works(now)
+            self.size = self._given()
         if self.manners is not None:
             self.manners.hear(load, in_flight, now)
             self._give(now)
@@ -325,7 +331,7 @@ class Window:
             self._decide("others leave room in the engine", now)
 
     def _given(self) -> float:
-        size = min(self._size, self.patience.most)
+        size = min(self._size, self.patience.most, self._youth.most)
         return size if self.manners is None else min(size, self.manners.most)
 
     # ---- moving

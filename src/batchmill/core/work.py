@@ -59,8 +59,8 @@ class OpenShard:
     """A leased shard being run.
 
     `waiting` counts lines without an outcome, `flights` the calls out for it, `uncommitted`
-    the outcomes that no published part holds yet, `notes` what is being noted in the ledger. What is asked with every line stands in
-    attributes, not properties.
+    the outcomes that no published part holds yet, `notes` what is being noted in the ledger. What
+    is asked with every line stands in attributes, not properties.
     """
 
     lease: ShardLease
