@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-SECONDS = 5.0
+SECONDS = 10.0
 """So long a worker is young."""
 LEAST = 64.0
 SHARE = 1 / 16
