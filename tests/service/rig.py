@@ -20,8 +20,8 @@ from batchmill.core.lines import LineRules
 from batchmill.core.models import Catalogue
 from batchmill.core.names import part_name, segment_name
 from batchmill.deliveries import WebhookEndpoint
-from batchmill.dialects import ROUTERS
 from batchmill.dialects.formats import FORMATS
+from batchmill.dialects.routers import ROUTERS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ledger import SqlLedger
 from batchmill.model import (

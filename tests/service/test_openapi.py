@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from batchmill.dialects import ROUTERS
+from batchmill.dialects.routers import ROUTERS
 from batchmill.web.api import create_api
 from tests.service.rig import BODY, answered, lines, open_rig
 

@@ -17,7 +17,7 @@ from batchmill.clock import Clock, SystemClock
 from batchmill.config import Settings
 from batchmill.core.models import Catalogue
 from batchmill.core.submit import Limits
-from batchmill.dialects import ROUTERS
+from batchmill.dialects.routers import ROUTERS
 from batchmill.fleet import EngineState, EngineStatus
 from batchmill.ports import Ledger
 from batchmill.telemetry import configure_logs

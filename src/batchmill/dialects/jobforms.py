@@ -9,7 +9,8 @@ from typing import TypeVar
 from fastapi import Response
 from pydantic import BaseModel
 
-from batchmill.dialects.progressobjects import ProgressObject, Watch
+from batchmill.dialects.progressobjects import ProgressObject
+from batchmill.dialects.watching import watch_over
 from batchmill.errors import InvalidInput
 from batchmill.model import Job
 from batchmill.web.replies import json_reply
@@ -29,7 +30,7 @@ class JobForm:
 
     async def reply(self, services: Services, job: Job) -> Response:
         """The job as it is now."""
-        watch = await Watch.over(services, job)
+        watch = await watch_over(services, job)
         return json_reply(self.render(job, watch.progress_of(job)))
 
     def invalid(self, param: str, message: str) -> InvalidInput:

@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from batchmill.core.following import Cursor, Follower
 from batchmill.dialects.jobforms import JobForm
-from batchmill.dialects.progressobjects import Watch
+from batchmill.dialects.watching import watch_over
 from batchmill.errors import Gone, InvalidInput, LedgerUnavailable, Unauthorized
 from batchmill.model import TERMINAL, Job
 from batchmill.web.auth import identify
@@ -149,7 +149,7 @@ async def _events(
 async def _shown(services: Services, job: Job, form: JobForm) -> str | None:
     """The job as its dialect shows it; None while the ledger cannot be asked."""
     try:
-        watch = await Watch.over(services, job)
+        watch = await watch_over(services, job)
     except LedgerUnavailable as error:
         log.warning("progress_unavailable", job=job.id, error=str(error))
         return None

@@ -1,4 +1,4 @@
-"""The `progress` object that every job carries in both dialects."""
+"""The `progress` object that every job carries in both dialects. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,8 @@ from pydantic import BaseModel, Field
 
 from batchmill.core.models import Catalogue
 from batchmill.core.progress import progress
-from batchmill.core.submit import has_room
 from batchmill.fleet import Worker
-from batchmill.model import (
-    TERMINAL,
-    Job,
-    JobId,
-    JobState,
-    WaitingReason,
-)
-from batchmill.web.services import Services
-
-_LINED_UP = frozenset({JobState.QUEUED, JobState.RUNNING})
+from batchmill.model import Job, JobId, WaitingReason
 
 
 class ProgressObject(BaseModel):
@@ -62,22 +52,6 @@ class Watch:
         self._now = now
         self._has_room = has_room
         self._held_back = held_back
-
-    @classmethod
-    async def over(cls, services: Services, *jobs: Job) -> Watch:
-        """A watch over these jobs; finished ones need nobody's word."""
-        if all(job.state in TERMINAL for job in jobs):
-            return FINISHED
-        ledger = services.ledger
-        tenants = {job.tenant for job in jobs if job.state in _LINED_UP}
-        quotas = [await ledger.quota(tenant) for tenant in tenants]
-        return cls(
-            await ledger.workers(),
-            await services.catalogue(),
-            await ledger.now(),
-            has_room=await has_room(services.blobs, services.rules.low_disk_bytes),
-            held_back=frozenset[JobId]().union(*(each.held_back for each in quotas)),
-        )
 
     def progress_of(self, job: Job) -> ProgressObject:
         """That job's progress as of now."""

@@ -39,7 +39,8 @@ def create_api(
     """An ASGI application over these parts; whoever made them closes them.
 
     `catalogue` says what the engines serve now; `wake` tells the workers that there is work;
-    `routers` are `dialects.ROUTERS`; `webhooks` says which may be called, if any can be signed.
+    `routers` are `dialects.routers.ROUTERS`; `webhooks` says which may be called, if any can be
+    signed.
     """
     services = Services(ledger, blobs, catalogue, rules, clock, wake, webhooks=webhooks)
     app = FastAPI(

@@ -27,7 +27,7 @@ from batchmill.dialects.mistral.wire import (
     batch_job,
     states_of,
 )
-from batchmill.dialects.progressobjects import Watch
+from batchmill.dialects.watching import watch_over
 from batchmill.errors import Conflict, InvalidInput
 from batchmill.model import TERMINAL, Job, JobState
 from batchmill.queries import JobQuery, Page
@@ -88,7 +88,7 @@ async def list_batch_jobs(
         oldest_first=order_by == "created",
     )
     found: Page[Job] = await services.ledger.jobs(caller.tenant, query)
-    watch = await Watch.over(services, *found.items)
+    watch = await watch_over(services, *found.items)
     data = [batch_job(job, watch.progress_of(job)) for job in found.items]
     return json_reply(BatchJobList(total=found.total, data=data))
 
@@ -168,5 +168,5 @@ async def _find(text: str, services: Services, caller: Caller) -> Job:
 
 
 async def _shown(services: Services, job: Job) -> BatchJob:
-    watch = await Watch.over(services, job)
+    watch = await watch_over(services, job)
     return batch_job(job, watch.progress_of(job))

@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from batchmill.core.submit import Order, window_seconds
-from batchmill.dialects.extensions import add_headers
+from batchmill.dialects.extensions import Extensions, add_headers
 from batchmill.dialects.ids import uuid_in
 from batchmill.dialects.openai.refusals import refused, unsupported
-from batchmill.dialects.openai.wire import CreateBatch
 from batchmill.model import Dialect, FileId, OnInvalid
 from batchmill.web.auth import Caller
 from batchmill.web.bodies import JsonObject
 from batchmill.web.services import ApiRules
 
+MAX_METADATA_PAIRS = 16
+MIN_KEPT_SECONDS, MAX_KEPT_SECONDS = 3_600, 2_592_000
 _WINDOWS = "'24h', and a number with m, h or d from '30m' to '30d'"
+
+
+_Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$", strict=True)
+]
+_Window = Annotated[str, StringConstraints(strict=True), Field(examples=["24h", "30m", "7d"])]
+_Key = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00]*$", strict=True)]
+_Value = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$", strict=True)]
+
+
+class OutputExpiresAfter(BaseModel):
+    """How long the result files last, from when they are made."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=MIN_KEPT_SECONDS, le=MAX_KEPT_SECONDS)]
+
+
+class CreateBatch(Extensions):
+    """What creates a batch over one uploaded file. Null is the same as absent.
+
+    `priority`, `on_invalid`, `window`, `webhook_url` and `dedupe` are extensions, also taken as
+    headers `x-batchmill-<key>`; `window` wins over `completion_window`.
+    """
+
+    input_file_id: _Name
+    endpoint: _Name
+    completion_window: _Window
+    metadata: Annotated[dict[_Key, _Value] | None, Field(max_length=MAX_METADATA_PAIRS)] = None
+    output_expires_after: Annotated[
+        OutputExpiresAfter | None, WithJsonSchema(OutputExpiresAfter.model_json_schema())
+    ] = None
 
 
 def read_order(

@@ -13,10 +13,10 @@ from batchmill.dialects.fields import body_of
 from batchmill.dialects.ids import batch_id, uuid_in
 from batchmill.dialects.jobforms import JobForm
 from batchmill.dialects.jobroutes import add_job_routes
-from batchmill.dialects.openai.create import read_order
+from batchmill.dialects.openai.create import CreateBatch, read_order
 from batchmill.dialects.openai.refusals import OpenAIRoute
-from batchmill.dialects.openai.wire import Batch, BatchList, CreateBatch, batch
-from batchmill.dialects.progressobjects import Watch
+from batchmill.dialects.openai.wire import Batch, BatchList, batch
+from batchmill.dialects.watching import watch_over
 from batchmill.errors import Conflict, NotFound
 from batchmill.model import TERMINAL, Job, JobId, JobState
 from batchmill.queries import JobQuery, Page
@@ -108,12 +108,12 @@ def _no_such_batch(text: str) -> NotFound:
 
 
 async def _shown(services: Services, job: Job) -> Batch:
-    watch = await Watch.over(services, job)
+    watch = await watch_over(services, job)
     return batch(job, watch.progress_of(job))
 
 
 async def _shown_page(services: Services, page: Page[Job]) -> BatchList:
-    watch = await Watch.over(services, *page.items)
+    watch = await watch_over(services, *page.items)
     ids = [batch_id(job.id) for job in page.items]
     return BatchList(
         data=[batch(job, watch.progress_of(job)) for job in page.items],

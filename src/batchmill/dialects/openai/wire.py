@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, Field
 
 from batchmill.dialects.errorsummaries import ErrorSummary, error_summary
-from batchmill.dialects.extensions import Extensions
 from batchmill.dialects.ids import batch_id
 from batchmill.dialects.progressobjects import ProgressObject
 from batchmill.model import (
@@ -21,9 +20,6 @@ from batchmill.model import (
     LineError,
 )
 from batchmill.usage import Usage
-
-MAX_METADATA_PAIRS = 16
-MIN_KEPT_SECONDS, MAX_KEPT_SECONDS = 3_600, 2_592_000
 
 
 class Status(StrEnum):
@@ -48,38 +44,6 @@ STATUSES: Mapping[JobState, Status] = {
     JobState.CANCELLING: Status.CANCELLING,
     JobState.CANCELLED: Status.CANCELLED,
 }
-
-_Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$", strict=True)
-]
-_Window = Annotated[str, StringConstraints(strict=True), Field(examples=["24h", "30m", "7d"])]
-_Key = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00]*$", strict=True)]
-_Value = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$", strict=True)]
-
-
-class OutputExpiresAfter(BaseModel):
-    """How long the result files last, from when they are made."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_KEPT_SECONDS, le=MAX_KEPT_SECONDS)]
-
-
-class CreateBatch(Extensions):
-    """What creates a batch over one uploaded file. Null is the same as absent.
-
-    `priority`, `on_invalid`, `window`, `webhook_url` and `dedupe` are extensions, also taken as
-    headers `x-batchmill-<key>`; `window` wins over `completion_window`.
-    """
-
-    input_file_id: _Name
-    endpoint: _Name
-    completion_window: _Window
-    metadata: Annotated[dict[_Key, _Value] | None, Field(max_length=MAX_METADATA_PAIRS)] = None
-    output_expires_after: Annotated[
-        OutputExpiresAfter | None, WithJsonSchema(OutputExpiresAfter.model_json_schema())
-    ] = None
 
 
 class BatchError(BaseModel):
