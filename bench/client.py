@@ -16,6 +16,10 @@ _BOUNDARY: Final = "batchmill-bench-boundary"
 _JSON: Final = {"content-type": "application/json"}
 
 
+class Refused(Failure):
+    """The server answered, and not with what was asked for."""
+
+
 class Client:
     """Talks to a server on loopback."""
 
@@ -63,7 +67,7 @@ class Client:
             response = client.getresponse()
             text = response.read()
         if response.status != 200:
-            raise Failure(f"{method} {path} answered {response.status}: {text[:200]!r}")
+            raise Refused(f"{method} {path} answered {response.status}: {text[:200]!r}")
         return json.loads(text)
 
 

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bench.client import Refused
 from bench.inputs import write_input
 from bench.processes import Failure, free_port, listens, running, wait_until
 from bench.report import RESULTS
@@ -155,7 +156,8 @@ def _load(
             open_jobs[job] = now + 180.0
             if made % 5 == 0:
                 time.sleep(chance.uniform(0.0, 1.0))
-                server.cancel(job)
+                with suppress(Refused):  # it has ended meanwhile
+                    server.cancel(job)
         if now >= kill_at and now < until:
             kill_at = now + KILL_SECONDS
             _kill_second_worker(server, told)
