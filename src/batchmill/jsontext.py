@@ -8,10 +8,12 @@ the replies of engines are brought into that form here.
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from functools import lru_cache
 from itertools import product, takewhile
 from json.encoder import encode_basestring_ascii
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -56,6 +58,33 @@ def is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def value_of(raw: bytes | Raw) -> Any:
+    """What a JSON text says, for people and their programs: any text that `is_json` has a value. A
+    number that Python cannot hold (`1e999`, or thousands of digits) is the text of it, and so is
+    the whole where it is nested too deeply. Raises `ValueError` for what is no JSON."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        if not is_json(text := bytes(raw)):
+            raise ValueError("this is no JSON") from None
+    try:
+        return json.loads(text, parse_float=_float, parse_int=_int)
+    except RecursionError:
+        return text.decode()
+
+
+def _float(text: str) -> float | str:
+    value = float(text)
+    return value if isfinite(value) else text
+
+
+def _int(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 class TooManyValues(Exception):

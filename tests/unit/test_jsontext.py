@@ -14,6 +14,7 @@ from batchmill.jsontext import (
     items,
     json_string,
     members,
+    value_of,
     without_lone_surrogates,
 )
 
@@ -131,3 +132,22 @@ def test_lone_surrogates_and_only_those_are_replaced(text: str) -> None:
     assert json.loads(mended) == {"k": whole}
     if is_json(raw):
         assert mended == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'{"a": [1, 2.5, "x", null, true]}', {"a": [1, 2.5, "x", None, True]}),
+        (b'{"a": 1e999, "b": [-1e999]}', {"a": "1e999", "b": ["-1e999"]}),
+        (b"9" * 5000, "9" * 5000),
+        (b"123456789012345678901234567890", 123456789012345678901234567890),
+    ],
+)
+def test_a_number_that_python_cannot_hold_is_its_text(raw: bytes, value: object) -> None:
+    assert value_of(raw) == value
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"NaN", b'"\\ud800"', b"\xff"])
+def test_what_is_no_json_has_no_value(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        value_of(raw)

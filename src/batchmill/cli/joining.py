@@ -152,7 +152,7 @@ def _json_rows(table: Path, lines: Any) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Failure(f"Line {number:,} of {table} is no JSON: {error}.") from error
         if not isinstance(row, dict):
             raise Failure(f"Line {number:,} of {table} should be a JSON object.")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from pydantic import BaseModel, ValidationError
 
 from batchmill.client.answers import said
@@ -16,6 +15,7 @@ from batchmill.client.objects import Job, Result
 from batchmill.client.reading import in_input_order
 from batchmill.client.steps import Give, Steps
 from batchmill.client.submitting import Order, submit
+from batchmill.jsontext import value_of
 from batchmill.template import Template
 
 V = TypeVar("V")
@@ -128,12 +128,12 @@ def answer_to(row: Mapping[str, Any], result: Result, schema: Schema | None) -> 
         first = error.errors(include_url=False)[0]
         place = "".join(f"{each}: " for each in first["loc"])
         return Answer(row, None, f"invalid_schema: {place}{first['msg']}", text, result)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         return Answer(row, None, f"invalid_schema: {error}", text, result)
 
 
 def _read(text: str, schema: Schema) -> Any:
     """The answer in the schema's form; a dict schema is the engine's to keep, and read as JSON."""
     if isinstance(schema, Mapping):
-        return msgspec.json.decode(text)
+        return value_of(text.encode())
     return schema.model_validate_json(text)

@@ -10,6 +10,7 @@ from msgspec import Raw, Struct, field
 
 from batchmill.client.answers import said
 from batchmill.client.errors import Unreachable
+from batchmill.jsontext import value_of
 
 T = TypeVar("T", bound=Struct)
 
@@ -165,8 +166,8 @@ class Result(Struct, frozen=True):
 
     @property
     def body(self) -> Any:
-        """What the engine answered, decoded."""
-        return None if self.response is None else msgspec.json.decode(self.response.body)
+        """What the engine answered, decoded. A number that Python cannot hold is its text."""
+        return None if self.response is None else value_of(self.response.body)
 
     @property
     def text(self) -> str | None:
@@ -202,7 +203,7 @@ def result(line: bytes) -> Result:
     """A result line, read. Raises `Unreachable` for what no server of ours writes."""
     try:
         read = _RESULT.decode(line)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Unreachable("A result line cannot be read; is this a file of results?") from None
     return msgspec.structs.replace(read, raw=line)
 

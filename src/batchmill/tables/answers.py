@@ -7,6 +7,9 @@ does not follow the schema.
 from __future__ import annotations
 
 import importlib
+import math
+import struct
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final
@@ -16,6 +19,7 @@ from msgspec import Raw, Struct
 
 from batchmill.client.answers import said
 from batchmill.errors import UserError
+from batchmill.jsontext import value_of
 from batchmill.tables.requests import CHAT
 
 _SHOWN: Final = 200
@@ -76,19 +80,19 @@ class _Line(Struct, gc=False):
 class _Choice(Struct, gc=False):
     """Its form alone: what it says is read by `said`."""
 
-    message: dict[str, Any] | None = None
+    message: dict[str, Raw] | None = None
     text: str | None = None
 
 
 class _Datum(Struct, gc=False):
-    embedding: Any = None
+    embedding: Raw = Raw(b"null")
 
 
 class _Body(Struct, gc=False):
     choices: list[_Choice] = []
     data: list[_Datum] = []
     results: Raw = Raw(b"")
-    usage: Any = None
+    usage: Raw = Raw(b"null")
 
 
 class _Numbered(Struct, gc=False):
@@ -98,7 +102,9 @@ class _Numbered(Struct, gc=False):
 _LINE = msgspec.json.Decoder(_Line)
 _NUMBERED = msgspec.json.Decoder(_Numbered)
 _BODY = msgspec.json.Decoder(_Body)
-_ANY = msgspec.json.Decoder()
+_VECTOR = msgspec.json.Decoder(list[float] | str | None)
+_LARGEST: Final = 2**63 - 1
+"""Of the whole numbers that every kind of table can hold."""
 
 _ENDINGS: Final[Mapping[str, Standing]] = {
     "length": Standing.TRUNCATED,
@@ -133,7 +139,7 @@ class Reader:
             body = _BODY.decode(raw)
         except (ValueError, RecursionError):
             return self._formless(number, raw.decode())
-        usage = _counts(body.usage)
+        usage = _counts(value_of(body.usage))
         response, status, problem = self._judged(body, raw)
         return Answer(number, status, response, problem, usage)
 
@@ -150,10 +156,8 @@ class Reader:
         self, body: _Body, raw: bytes
     ) -> tuple[str | list[float] | None, Standing, str | None]:
         if self._endpoint == _VECTORS:
-            vector = body.data[0].embedding if body.data else None
-            if not vector:
-                return None, Standing.EMPTY, "there is no embedding"
-            return vector, Standing.OK, None
+            vector, problem = _vector(body)
+            return vector, Standing.EMPTY if problem else Standing.OK, problem
         text, finish, refusal = _words(body, raw, self._endpoint)
         if refusal is not None:
             return refusal, Standing.REFUSAL, "the model declined"
@@ -185,13 +189,32 @@ def _counts(usage: object) -> Counts | None:
 
 
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _LARGEST else None
+
+
+def _vector(body: _Body) -> tuple[list[float] | None, str | None]:
+    """The first embedding, and what is wrong with it. In base64 stand floats of four bytes, as
+    OpenAI's API sends them."""
+    try:
+        found = _VECTOR.decode(body.data[0].embedding) if body.data else None
+        if isinstance(found, str):
+            packed = b64decode(found, validate=True)
+            found = list(struct.unpack(f"<{len(packed) // 4}f", packed))
+    except (ValueError, RecursionError, struct.error):
+        return None, "the embedding is neither a list of numbers nor floats in base64"
+    if not found:
+        return None, "there is no embedding"
+    if not all(map(math.isfinite, found)):
+        return None, "the embedding has numbers that are none"
+    return found, None
 
 
 def _words(body: _Body, raw: bytes, endpoint: str) -> tuple[str | None, str | None, str | None]:
     """The text of an answer, why it ended, and what the model said where it declined."""
     if body.choices or endpoint in {CHAT, "/v1/responses"}:
-        words = said(_ANY.decode(raw))
+        words = said(value_of(raw))
         return words.text, words.ending, words.refusal or None
     return bytes(body.results).decode() or raw.decode(), None, None
 
@@ -211,8 +234,8 @@ def check_by(schema: Mapping[str, Any]) -> Check:
 
     def check(text: str) -> str | None:
         try:
-            value = _ANY.decode(text)
-        except (ValueError, RecursionError):
+            value = value_of(text.encode())
+        except ValueError:
             return "the answer is not JSON"
         error = next(iter(validator.iter_errors(value)), None)
         if error is None:

@@ -110,3 +110,14 @@ def test_a_failed_line_has_its_reason() -> None:
     shown = {"custom_id": "0", "response": None, "error": {"code": "timeout", "message": "late"}}
     answer = answer_to({}, objects.result(json.dumps(shown).encode()), None)
     assert (answer.value, answer.error) == (None, "timeout: late")
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 5000])
+def test_a_number_that_python_cannot_hold_spoils_no_result(number: str) -> None:
+    choices = b'[{"message":{"content":"fine"},"finish_reason":"stop"}]'
+    body = b'{"choices":%b,"x":%b}' % (choices, number.encode())
+    line = b'{"custom_id":"0","response":{"status_code":200,"body":%b},"error":null}' % body
+    read = objects.result(line)
+    assert (read.text, read.usage, read.failure) == ("fine", None, None)
+    assert read.body["x"] == number
+    assert answer_to({}, read, None).value == "fine"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -139,3 +141,56 @@ def test_embeddings_of_no_known_form_are_no_text_where_numbers_belong() -> None:
 def test_where_any_json_is_an_answer_it_counts_as_one() -> None:
     found = Reader("/v1/moderations").read(line([1]), 1)
     assert (found.status, found.response) == (Standing.OK, "[1]")
+
+
+ODD_NUMBERS = ["1e999", "9" * 5000, "-1e999", "123456789012345678901234567890"]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"choices":[{"message":{"content":"fine","x":N},"finish_reason":"stop"}]}',
+        '{"x":[N],"choices":[{"message":{"content":"fine"},"finish_reason":"stop"}]}',
+        '{"usage":{"x":N},"choices":[{"message":{"content":"fine"},"finish_reason":"stop"}]}',
+    ],
+)
+def test_a_number_that_python_cannot_hold_spoils_no_answer(number: str, body: str) -> None:
+    text = body.replace("N", number).encode()
+    raw = b'{"custom_id":"1","response":{"status_code":200,"body":%b},"error":null}' % text
+    found = Reader(CHAT).read(raw, 1)
+    assert (found.status, found.response) == (Standing.OK, "fine")
+
+
+@pytest.mark.parametrize("count", [True, 1.5, "3", [3], {"n": 3}, -1, 2**63, 10**30, None])
+def test_what_is_no_count_of_tokens_is_none(count: Any) -> None:
+    body = {
+        "choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": count, "completion_tokens": 2},
+    }
+    found = Reader(CHAT).read(line(body), 1)
+    assert (found.response, found.usage) == ("fine", Counts(None, 2, None))
+
+
+def embedding(text: str) -> Answer:
+    body = b'{"data":[{"embedding":%b}]}' % text.encode()
+    raw = b'{"custom_id":"1","response":{"status_code":200,"body":%b},"error":null}' % body
+    return Reader("/v1/embeddings").read(raw, 1)
+
+
+def test_embeddings_in_base64_are_numbers_too() -> None:
+    packed = b64encode(struct.pack("<3f", 0.5, -1.0, 2.0)).decode()
+    assert embedding(f'"{packed}"') == Answer(1, Standing.OK, [0.5, -1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('"no base64!"', '"AAA="', '""', "[]", "[null]", '["a"]', "[[1]]", "[1e999]", "{}", "5"),
+        '"AADAfw=="',  # not a number, as a float of four bytes
+    ],
+)
+def test_an_embedding_that_is_none_costs_its_own_row_alone(text: str) -> None:
+    found = embedding(text)
+    assert (found.status, found.response) == (Standing.EMPTY, None)
+    assert "embedding" in str(found.error)
