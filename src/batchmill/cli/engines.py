@@ -25,11 +25,11 @@ def engines(url: Url = None, *, as_json: AsJson = False) -> None:
 def told_by(client: Client) -> list[Engine]:
     """The engines, by `/v1/engines`; of a server that has no such route, by what its workers and
     models say."""
-    from batchmill.client.asking import accepted, decoded  # noqa: PLC0415 - help is there at once
+    from batchmill.client.asking import accepted, decoded, listed  # noqa: PLC0415 - help comes first
     from batchmill.client.errors import NotFound  # noqa: PLC0415
 
     try:
-        return list(decoded(accepted(client.fetch("/v1/engines")))["data"])
+        return list(listed(decoded(accepted(client.fetch("/v1/engines")))))
     except NotFound:
         return _pieced_together(client)
 

@@ -53,14 +53,14 @@ def _seen(data: Path | None, config: Path | None, url: str | None) -> Seen:
 
 def told_by(client: Client) -> Seen:
     """What the server says. Raises `Failure` for one that cannot say it."""
-    from batchmill.client.asking import accepted, decoded  # noqa: PLC0415
+    from batchmill.client.asking import accepted, decoded, listed  # noqa: PLC0415
     from batchmill.client.errors import NotFound  # noqa: PLC0415
 
     try:
         told = decoded(accepted(client.fetch("/v1/workers")))
     except NotFound:
         raise Failure(f"The server at {client.url} is too old to tell of its workers.") from None
-    return Seen(told["data"], told["now"])
+    return Seen(listed(told), float(told.get("now", 0.0)))
 
 
 async def _look(ledger: Ledger) -> Seen:

@@ -28,7 +28,9 @@ VARIABLES: Final = frozenset({"BATCHMILL_URL", "BATCHMILL_API_KEY"})
 """Those of Batchmill's own, which are a client's and no setting of a server."""
 
 _Origin = tuple[str, str, int]
-_URL = re.compile(r"https?://[^\s?#@]+", re.ASCII)
+_URL = re.compile(r"https?://[^\s?#@\x00-\x20\x7f]+", re.ASCII)
+_KEY = re.compile(r"[!-~]+", re.ASCII)
+"""What a header can carry."""
 
 
 class BadAddress(ValueError):
@@ -62,9 +64,14 @@ def address(
     origin = _origin(named)
     if _URL.fullmatch(named) is None or origin is None:
         raise BadAddress(f"{source} should be a URL such as {DEFAULT_URL}, and is {_shown(named)}")
-    found = Address(re.sub(r"(/v1)?/*$", "", named), key or None, source)
-    if not key:
-        found = replace(found, key=_key_for(origin, environ, is_here=found.is_here))
+    key = (key or "").strip()
+    found = Address(re.sub(r"(/v1)?/*$", "", named), key, source)
+    found = replace(found, key=key or _key_for(origin, environ, is_here=found.is_here))
+    if found.key is not None and _KEY.fullmatch(found.key) is None:
+        raise BadAddress(
+            f"The API key for {found.url} has characters that no key has, such as a line break or "
+            "a letter beyond ASCII. Copy it again; it is not shown here."
+        )
     return found
 
 
@@ -88,7 +95,7 @@ def _key_for(origin: _Origin, environ: Mapping[str, str], *, is_here: bool) -> s
     """The first key that stands beside that address, or is Batchmill's own and stands beside none
     while the address is on this machine."""
     for names, variable in _FAMILIES:
-        key = environ.get(variable, "")
+        key = environ.get(variable, "").strip()
         beside = next(filter(None, (environ.get(name, "").strip() for name in names)), None)
         is_own = variable == _OWN_VARIABLE or key.startswith(OWN_KEY)
         may_go = is_own and is_here if beside is None else _origin(beside) == origin

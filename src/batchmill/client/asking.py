@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
 from typing import Any, Final
 
 import msgspec
 
 from batchmill.client.errors import BY_STATUS, Refused, Unreachable
-from batchmill.client.steps import Lost, Pause, Reply, Request, Steps
+from batchmill.client.steps import Clock, Lost, Pause, Reply, Request, Steps
 
 TRIES: Final = 6
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 8.0
+LEAST_SECONDS: Final = 0.1
+"""So long a request has at least, however late it is."""
 BUSY: Final = frozenset({429, 502, 503, 504})
 """Answers that say to come again."""
 
 _NOT_OURS = "At this address something answers that is not Batchmill (%s). Check the URL."
 
 
-def ask(request: Request, tries: int = TRIES) -> Steps[bytes]:
-    """The answer's body. A server that is away or busy is asked again, some seconds in all, one
-    that never answered once more; that may send the request twice. Raises `Refused`,
-    `Unreachable`."""
+def ask(request: Request, tries: int = TRIES, until: float = inf) -> Steps[bytes]:
+    """The answer's body. A server that is away or busy is asked again, some seconds in all but not
+    beyond the moment `until`, one that never answered once more; that may send the request twice.
+    Raises `Refused`, `Unreachable`."""
     for attempt in range(tries):
-        reply = yield request
+        reply = yield (yield from _in_time(request, until))
         if isinstance(reply, Reply) and reply.status not in BUSY:
             return accepted(reply)
         if isinstance(reply, Lost) and not reply.is_known and attempt:
             break
-        if attempt + 1 < tries:
-            yield Pause(pause(attempt, reply))
+        wait = pause(attempt, reply)
+        if attempt + 1 == tries or (until < inf and (yield Clock()) + wait >= until):
+            break
+        yield Pause(wait)
     if isinstance(reply, Lost):
         raise Unreachable(reply.why)
     return accepted(reply)
 
 
-def ask_json(request: Request, tries: int = TRIES) -> Steps[dict[str, Any]]:
+def _in_time(request: Request, until: float) -> Steps[Request]:
+    """The request, which waits no longer than until then."""
+    if until == inf:
+        return request
+    left = until - (yield Clock())
+    return replace(request, seconds=max(LEAST_SECONDS, min(request.seconds, left)))
+
+
+def ask_json(request: Request, tries: int = TRIES, until: float = inf) -> Steps[dict[str, Any]]:
     """The answer's JSON object, as `ask` gets it."""
-    return decoded((yield from ask(request, tries)))
+    return decoded((yield from ask(request, tries, until)))
+
+
+def listed(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of an answer that lists some. Raises `Unreachable` for one of another shape."""
+    found = answer.get("data")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Unreachable(_NOT_OURS % "its answer lists nothing")
+    return found
 
 
 def decoded(body: bytes) -> dict[str, Any]:
     """The JSON object of an answer. Raises `Unreachable` for what is none."""
     try:
         value = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Unreachable(_NOT_OURS % "its answer is no JSON") from None
     if not isinstance(value, dict):
         raise Unreachable(_NOT_OURS % "its answer is no JSON object")
@@ -84,7 +106,7 @@ def refusal(reply: Reply) -> Refused | Unreachable:
         told = msgspec.json.decode(reply.body)
         message = told["message"] if isinstance(told["message"], str) else _joined(told)
         code, param = told.get("code"), told.get("param")
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return Unreachable(_NOT_OURS % f"it answers {reply.status}")
     kind = BY_STATUS.get(reply.status, Refused)
     code = code if isinstance(code, str) else None

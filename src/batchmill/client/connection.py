@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx2 as httpx
 
 from batchmill import __version__
-from batchmill.client.address import Address
+from batchmill.client.address import DEFAULT_URL, Address, BadAddress
 from batchmill.client.steps import Lost, Request
 
 CONNECT_SECONDS: Final = 10.0
@@ -18,7 +18,12 @@ LOSSES: Final = (httpx.HTTPError, httpx.StreamError, OSError)
 
 def settings_of(address: Address) -> dict[str, Any]:
     """The arguments of an httpx client for that address. A proxy is never asked for what is on
-    this machine."""
+    this machine. Raises `BadAddress` for a host that cannot be looked up."""
+    try:
+        httpx.URL(address.url).host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        message = f"{address.source} should be a URL such as {DEFAULT_URL}, and names no host"
+        raise BadAddress(message) from None
     headers = {"user-agent": f"batchmill/{__version__}", "accept-encoding": "identity"}
     if address.key is not None:
         headers["authorization"] = f"Bearer {address.key}"

@@ -36,6 +36,11 @@ class Refused(ClientError):
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether it is the server's own trouble, which may be over in a moment."""
+        return self.status >= 500 or self.status == 429
+
 
 class Unauthorized(Refused):
     """The key is missing, unknown or revoked."""

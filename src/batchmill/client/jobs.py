@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Final
 from urllib.parse import quote
 
 from batchmill.client import objects
-from batchmill.client.asking import accepted, ask_json, decoded, pause
-from batchmill.client.errors import Conflict, StillRunning, Unreachable
+from batchmill.client.asking import accepted, ask_json, decoded, listed, pause
+from batchmill.client.errors import Conflict, Refused, StillRunning, Unreachable
 from batchmill.client.objects import File, Job, Model
 from batchmill.client.steps import Clock, Give, Lost, Pause, Reply, Request, Steps
 
@@ -19,9 +20,10 @@ FIRST_LOOK: Final = 0.1
 LONGEST_LOOK: Final = 2.0
 
 
-def get(job: str) -> Steps[Job]:
-    """The job as it stands now."""
-    return objects.job((yield from ask_json(Request("GET", f"{JOBS}/{quoted(job)}"))))
+def get(job: str, until: float = inf) -> Steps[Job]:
+    """The job as it stands now, if that can be had until then."""
+    request = Request("GET", f"{JOBS}/{quoted(job)}")
+    return objects.job((yield from ask_json(request, until=until)))
 
 
 def act(job: str, action: str, body: Mapping[str, Any] | None = None) -> Steps[Job]:
@@ -72,7 +74,7 @@ def listing(limit: int | None, status: str | None = None, model: str | None = No
         query = {"page": str(page), "page_size": str(min(PAGE, limit or PAGE))}
         query |= {"status": status} if status else {}
         query |= {"model": model} if model else {}
-        data = (yield from ask_json(Request("GET", JOBS, query)))["data"]
+        data = listed((yield from ask_json(Request("GET", JOBS, query))))
         for each in data if limit is None else data[: limit - given]:
             yield Give(objects.job(each))
         given, page = given + len(data), page + 1
@@ -86,24 +88,33 @@ def wait(
     on_progress: Callable[[Job], None] | None = None,
     on_gap: Callable[[str], None] | None = None,
 ) -> Steps[Job]:
-    """The job once it has ended. A server that goes away meanwhile is waited for, and `on_gap` is
-    told of it. Raises `StillRunning` where the time is over before."""
-    started, look = (yield Clock()), FIRST_LOOK
-    seen = job if isinstance(job, Job) else (yield from get(job))
+    """The job once it has ended. A server that goes away meanwhile, or is in trouble, is waited
+    for, and `on_gap` is told of it. Raises `StillRunning` where the time is over before, or what
+    kept it from being seen at all."""
+    seen = job if isinstance(job, Job) else None
+    name = job.id if isinstance(job, Job) else job
+    until, look = inf if timeout is None else (yield Clock()) + timeout, FIRST_LOOK
     while True:
+        trouble: Unreachable | Refused | None = None
         try:
-            seen = yield from get(seen.id)
+            seen = yield from get(name, until)
             if on_progress is not None:
                 on_progress(seen)
-        except Unreachable as error:
+        except (Unreachable, Refused) as error:
+            may_pass = error.may_pass if isinstance(error, Refused) else seen is not None
+            if not may_pass:
+                raise
+            trouble = error
             if on_gap is not None:
                 on_gap(str(error))
-        if seen.is_ended:
+        if seen is not None and seen.is_ended:
             return seen
-        left = None if timeout is None else started + timeout - (yield Clock())
-        if left is not None and left <= 0:
+        left = until - (yield Clock())
+        if left <= 0 and seen is not None:
             raise StillRunning(seen)
-        yield Pause(look if left is None else min(look, left))
+        if left <= 0 and trouble is not None:
+            raise trouble
+        yield Pause(min(look, left))
         look = min(look * 1.5, LONGEST_LOOK)
 
 
@@ -115,12 +126,13 @@ def files(limit: int | None, purpose: str | None = None) -> Steps[None]:
         query |= {"after": after} if after else {}
         query |= {"purpose": purpose} if purpose else {}
         page = yield from ask_json(Request("GET", FILES, query))
-        for each in page["data"]:
+        found = listed(page)
+        for each in found:
             yield Give(objects.file(each))
-        given += len(page["data"])
-        if not page["has_more"]:
+        given += len(found)
+        after = str(page.get("last_id") or "")
+        if not page.get("has_more") or not after:
             return
-        after = page["last_id"]
 
 
 def file(id: str) -> Steps[File]:
@@ -136,7 +148,7 @@ def delete_file(id: str) -> Steps[None]:
 def models() -> Steps[list[Model]]:
     """Every name that can be asked for."""
     answer = yield from ask_json(Request("GET", "/v1/models"))
-    return [objects.model(each) for each in answer["data"]]
+    return [objects.model(each) for each in listed(answer)]
 
 
 def quoted(id: str) -> str:

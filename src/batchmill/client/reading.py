@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from batchmill.client import objects
 from batchmill.client.asking import FIRST_PAUSE, LONGEST_PAUSE, ask_json, pause, refusal
-from batchmill.client.errors import NotFound, Unreachable, Unreadable
+from batchmill.client.errors import NotFound, Refused, Unreachable, Unreadable
 from batchmill.client.jobs import FILES, JOBS, get, quoted, wait
 from batchmill.client.objects import Job, Result
 from batchmill.client.steps import (
@@ -134,18 +134,25 @@ def as_completed(
     """Gives results in the order in which they were made, from a cursor on; with `follow` until
     the job has ended, whatever happens to the server meanwhile."""
     place = _Place(f"{JOBS}/{quoted(job)}/results", after, limit, follow)
-    breaks = 0
+    breaks, has_ended = 0, False
     while place.limit != 0:
         before, why = place.after, "the connection broke"
         try:
             stream = yield from _open(place.request())
             end = yield from place.read(stream)
             yield Close(stream)
-            if end is None and (not follow or (yield from get(job)).is_ended):
+            if end is None and (not follow or (has_ended and place.after == before)):
                 return
+            if end is None and not has_ended:
+                has_ended = (yield from get(job)).is_ended
+                if has_ended:  # asked once more: what stands between may have ended the stream
+                    continue
             why = end.why if end is not None else why
         except Unreachable:
             if not follow:
+                raise
+        except Refused as error:
+            if not follow or not error.may_pass:
                 raise
         breaks = breaks + 1 if place.after == before else 0
         if breaks == PATIENCE and not follow:

@@ -21,6 +21,8 @@ from batchmill.client.steps import (
 )
 
 CUT = Lost("cut")
+SILENT = Lost("silent")
+"""No answer for as long as the request waits for one."""
 Server = Callable[[Request], Any]
 
 
@@ -54,7 +56,9 @@ class Play:
         match step:
             case Request():
                 self.asked.append(step)
-                return self._server(step)
+                answer = self._server(step)
+                self.now += step.seconds if answer is SILENT else 0.0
+                return answer
             case Open():
                 self.asked.append(step.request)
                 answer = self._server(step.request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchmill.client import Client
 from batchmill.client.address import BadAddress, address
 
 OURS = {"BATCHMILL_URL": "http://a:1/v1/", "BATCHMILL_API_KEY": "bm_a"}
@@ -75,3 +76,22 @@ def test_what_cannot_be_an_address_is_named_without_its_password(url: str) -> No
 )
 def test_this_machine_is_known(url: str, here: bool) -> None:
     assert address(url, environ={}).is_here is here
+
+
+@pytest.mark.parametrize("key", ["a\rb", "a\nb", "schl\u00fcssel", "a\0b", "a b"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    for given, environ in ((key, {}), (None, {"BATCHMILL_API_KEY": key})):
+        with pytest.raises(BadAddress) as refused:
+            address("http://127.0.0.1:1", given, environ)
+        assert key not in str(refused.value)
+
+
+def test_white_space_around_a_key_is_none_of_it() -> None:
+    assert address("http://127.0.0.1:1", " bm_a\n", {}).key == "bm_a"
+    assert address(environ={"BATCHMILL_API_KEY": "bm_a\n"}).key == "bm_a"
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".com", "a..b", ".", "\u2603.net", "ex\0"])
+def test_a_host_that_cannot_be_looked_up_is_no_address(host: str) -> None:
+    with pytest.raises(BadAddress, match="should be a URL"):
+        Client(f"http://{host}")

@@ -21,7 +21,7 @@ from batchmill.client.errors import (
 )
 from batchmill.client.steps import Lost, Reply, Request
 from batchmill.client.submitting import Order
-from tests.unit.client.play import CUT, Play, reply
+from tests.unit.client.play import CUT, SILENT, Play, reply
 
 GET = Request("GET", "/v1/models")
 ID = "4017dc9f-b629-42f4-9700-8c681b9e7f0f"
@@ -164,6 +164,34 @@ def test_waiting_outlasts_a_server_that_is_away() -> None:
     assert gaps == ["cut"] * 3
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("was_seen", [True, False])
+def test_waiting_outlasts_a_server_in_trouble(status: int, was_seen: bool) -> None:
+    answers = in_turn(*[reply({"message": "No storage."}, status)] * 20, reply(job("SUCCESS")))
+    gaps: list[str] = []
+    waits = jobs.objects.job(job()) if was_seen else ID
+    ended = Play(lambda _: next(answers)).run(jobs.wait(waits, on_gap=gaps.append))
+    assert ended.state == "completed"
+    assert set(gaps) == {"No storage."}
+
+
+def test_waiting_for_a_job_that_is_not_there_is_refused_at_once() -> None:
+    play = Play(lambda _: reply({"message": "No such job."}, 404))
+    with pytest.raises(NotFound):
+        play.run(jobs.wait(ID, timeout=10))
+    assert len(play.asked) == 1
+
+
+def test_waiting_keeps_to_its_time_where_the_server_says_nothing() -> None:
+    play = Play(lambda _: SILENT)
+    with pytest.raises(StillRunning):
+        play.run(jobs.wait(jobs.objects.job(job()), timeout=10))
+    assert 10 <= play.now < 12
+    with pytest.raises(Unreachable):
+        play.run(jobs.wait(ID, timeout=10))
+    assert 20 <= play.now < 23
+
+
 def test_waiting_ends_with_its_time_and_the_job_goes_on() -> None:
     play = Play(lambda _: reply(job()))
     with pytest.raises(StillRunning, match=f"client.get\\('{ID}'\\)"):
@@ -183,6 +211,38 @@ def test_results_go_on_behind_the_last_whole_line() -> None:
     play = Play(server)
     play.run(reading.as_completed(ID))
     assert [each.custom_id for each in play.given] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_following_ends_only_when_nothing_follows_the_end_of_the_job(at_once: int) -> None:
+    """What stands between ends each stream after so many lines, as if it were whole."""
+    whole = [line(str(n), cursor=f"c{n}") for n in range(5)]
+
+    def server(request: Request) -> Any:
+        if not request.path.endswith("/results"):
+            return reply(job("SUCCESS"))
+        after = request.query.get("after")
+        at = 0 if after is None else int(after[1:]) + 1
+        return [b"".join(whole[at : at + at_once])]
+
+    play = Play(server)
+    play.run(reading.as_completed(ID, follow=True))
+    assert [each.custom_id for each in play.given] == ["0", "1", "2", "3", "4"]
+
+
+def test_following_outlasts_a_server_in_trouble() -> None:
+    trouble = reply({"message": "No storage."}, 503)
+    answers = in_turn(*[trouble] * 30, [line("0", cursor="c0")], reply(job("SUCCESS")), [b""])
+    play = Play(lambda _: next(answers))
+    play.run(reading.as_completed(ID, follow=True))
+    assert [each.custom_id for each in play.given] == ["0"]
+
+
+def test_following_a_job_that_is_not_there_is_refused_at_once() -> None:
+    play = Play(lambda _: reply({"message": "No such job."}, 404))
+    with pytest.raises(NotFound):
+        play.run(reading.as_completed(ID, follow=True))
+    assert len(play.asked) == 1
 
 
 def test_a_download_goes_on_at_the_byte_where_it_broke() -> None:
@@ -245,3 +305,16 @@ def test_numbered_results_are_merged_by_their_number() -> None:
 def test_files_that_do_not_belong_together_are_not_joined() -> None:
     with pytest.raises(Unreadable, match="do not belong"):
         merged(b'{"custom_id":"x"}\n{"custom_id":"y"}\n', line("a"), line("b", ok=False))
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": [1]}, {"data": {"a": 1}}])
+@pytest.mark.parametrize("steps", [lambda: jobs.listing(5), lambda: jobs.files(5), jobs.models])
+def test_lists_of_another_shape_are_not_ours(body: Any, steps: Any) -> None:
+    with pytest.raises(Unreachable, match="not Batchmill"):
+        Play(lambda _: reply(body)).run(steps())
+
+
+@pytest.mark.parametrize("body", [b"\xff", b'{"message":"\xff"}', b"[" * 5000, b"null", b""])
+def test_an_error_that_cannot_be_read_is_not_ours(body: bytes) -> None:
+    with pytest.raises(Unreachable, match="not Batchmill"):
+        Play(lambda _: Reply(400, body, {})).run(jobs.get(ID))
