@@ -32,3 +32,5 @@ def connected(url: str | None) -> Iterator[Client]:
         raise Failure(str(error), USAGE) from error
     except ClientError as error:
         raise Failure(str(error)) from error
+    except UnicodeEncodeError as error:
+        raise Failure("An argument is not UTF-8, which names and ids must be.", USAGE) from error

@@ -105,9 +105,13 @@ def map_rows(
 
 
 def response_format(schema: Schema) -> dict[str, Any]:
-    """How an engine is told to answer in that form."""
+    """How an engine is told to answer in that form. Raises `TypeError` for what is no schema."""
     if isinstance(schema, Mapping):
         name, form = str(schema.get("title") or "answer"), dict(schema)
+    elif not issubclass(schema, BaseModel):
+        raise TypeError(
+            f"schema should be a pydantic model, or a JSON Schema as a dict, and is {schema!r}."
+        )
     else:
         name, form = schema.__name__, schema.model_json_schema()
     name = "".join(each if each.isalnum() or each in "-_" else "_" for each in name)[:64]

@@ -67,7 +67,7 @@ class ParquetTable:
         at = 0
         for batch in self.batches(only):
             try:
-                rows = self._spelt_out(batch).to_pylist()
+                rows = self._as_texts(self._spelt_out(batch), only).to_pylist()
             except (ValueError, OverflowError, self._arrow.ArrowException) as error:
                 raise unreadable(self._shown, f"after row {at}", f"{error}.") from error
             at += len(rows)
@@ -87,6 +87,21 @@ class ParquetTable:
         for n in fine:
             text = batch.column(n).cast(_in_words(self._arrow, batch.schema[n].type))
             batch = batch.set_column(n, batch.schema.names[n], text)
+        return batch
+
+    def _as_texts(self, batch: Any, wanted: Collection[str]) -> Any:
+        """The batch with bytes that are UTF-8 as texts; those of a `wanted` column must be."""
+        kinds = self._arrow.types
+        for n, field in enumerate(batch.schema):
+            if kinds.is_binary(field.type) or kinds.is_large_binary(field.type):
+                try:
+                    text = batch.column(n).cast(self._arrow.string())
+                except self._arrow.ArrowException:
+                    if field.name in wanted:
+                        message = f"the bytes in column {field.name!r} are no UTF-8 text"
+                        raise ValueError(message) from None
+                    continue
+                batch = batch.set_column(n, field.name, text)
         return batch
 
     def _opened(self) -> Any:

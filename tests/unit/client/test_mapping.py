@@ -121,3 +121,8 @@ def test_a_number_that_python_cannot_hold_spoils_no_result(number: str) -> None:
     assert (read.text, read.usage, read.failure) == ("fine", None, None)
     assert read.body["x"] == number
     assert answer_to({}, read, None).value == "fine"
+
+
+def test_a_schema_of_another_kind_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(TypeError, match="pydantic model, or a JSON Schema"):
+        list(Task("{{a}}", dict).lines([{"a": 1}]))

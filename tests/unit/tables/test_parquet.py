@@ -93,3 +93,20 @@ def test_times_finer_than_pythons_are_written_out_within_lists_and_structs(tmp_p
     [row] = open_table(tmp_path / "table", Format.PARQUET, "the table").rows()
     at = "1970-01-01 00:00:00.000000001"
     assert row == {"list": [at], "struct": {"at": at, "n": 2}}
+
+
+def test_bytes_that_are_text_are_taken_as_text(tmp_path: Path) -> None:
+    for kind in (arrow.binary(), arrow.large_binary()):
+        cells = arrow.array([b"hello", None, "h\u00e9".encode()], kind)
+        parquet.write_table(arrow.table({"t": cells}), tmp_path / "table")
+        table = open_table(tmp_path / "table", Format.PARQUET, "the table")
+        assert [row["t"] for row in table.rows(["t"])] == ["hello", None, "h\u00e9"]
+
+
+def test_bytes_that_are_no_text_are_refused_where_they_are_asked_for(tmp_path: Path) -> None:
+    columns = {"t": ["a"], "raw": arrow.array([b"\xff"], arrow.binary())}
+    parquet.write_table(arrow.table(columns), tmp_path / "table")
+    table = open_table(tmp_path / "table", Format.PARQUET, "the table")
+    assert list(table.rows(["t"])) == [{"t": "a"}]
+    with pytest.raises(UserError, match="'raw' are no UTF-8"):
+        list(table.rows(["raw"]))
