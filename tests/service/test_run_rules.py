@@ -294,6 +294,20 @@ async def test_bad_answers_are_asked_again_and_then_are_errors(sim: Sim, tmp_pat
     assert (calls["again-1"], calls["again-2"]) == (3, 3)
 
 
+async def test_a_column_that_cannot_be_written_is_told_before_anything_is_asked(
+    sim: Sim, tmp_path: Path
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"q": ["a"], "far": arrow.array([2**62], arrow.timestamp("us"))}
+    parquet.write_table(arrow.table(columns), tmp_path / "in.parquet")
+    rows = table(input_format=Format.PARQUET, output_format=Format.CSV, prompt="{{q}}")
+    before = sim.calls()["total"]
+    with pytest.raises(UserError, match=r"after row 0: date value out of range\. Write Parquet"):
+        await ran(wanted(tmp_path, sim, input=tmp_path / "in.parquet", table=rows))
+    assert sim.calls()["total"] == before
+
+
 async def test_parquet_keeps_its_types_there_and_back(sim: Sim, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -29,10 +29,13 @@ from batchmill.tables.answers import Answer, Reader, Standing, check_by, number_
 from batchmill.tables.policies import OnBadAnswer
 from batchmill.tables.requests import Asking
 from batchmill.tables.result import added_to, values_of
-from batchmill.tables.rows import RowWriter, Table, open_table, open_writer
+from batchmill.tables.rows import Format, RowWriter, Table, open_table, open_writer
 
 PIECE_BYTES: Final = 1024 * 1024
 WRITE_BYTES: Final = 256 * 1024
+_FOUND_LATE: Final = {(Format.PARQUET, each) for each in Format if each is not Format.PARQUET}
+"""From one format to another, where columns that nobody asked about are first read as results are
+written: too late to say that one cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +155,18 @@ class TableJob:
         return open_table(path, self.wanted.input_format, shown_input(self.place))
 
     def _check_columns(self, path: Path) -> None:
-        columns = self._table_at(path).columns()
+        table = self._table_at(path)
+        columns = table.columns()
         for option, its in (("--prompt", self.asking.prompt), ("--system", self.asking.system)):
             if its is not None and (wrong := its.complaint(columns)) is not None:
                 raise UserError(f"{option} {wrong}")
+        if (self.wanted.input_format, self.wanted.output_format) in _FOUND_LATE:
+            try:
+                for _ in table.rows():
+                    pass
+            except UserError as error:
+                next_step = "Write Parquet, which keeps columns as they are, or take it out."
+                raise UserError(f"{error} {next_step}") from error
 
     def _pieces(self, only: bytearray | None) -> Iterator[bytes]:
         """The lines of the rows, of all or of those marked, about a megabyte at a time."""
