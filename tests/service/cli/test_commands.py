@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,15 @@ def test_notes_are_bounded_and_a_damaged_one_is_left_out(tmp_path: Path) -> None
     assert len(path.read_text().splitlines()) == 1_001
 
 
+@pytest.fixture
+def ctrl_c_heard() -> Iterator[None]:
+    """As at a terminal: what a shell starts in its background ignores it, its children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_heard")
 def test_ctrl_c_ends_the_watching_and_not_the_job(
     command: Command, tmp_path: Path, served: Serve
 ) -> None:

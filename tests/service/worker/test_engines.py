@@ -91,7 +91,12 @@ async def test_a_line_for_a_model_that_no_engine_serves_is_bad(mill: Mill) -> No
     """By what all engines serve now, those of other workers included."""
     await mill.start(Engine(), name="other")
     await mill.start(Engine(), Engine(models=("n",)))
-    await mill.ended(await mill.job(4))
+
+    async def are_told() -> bool:
+        told = await mill.ledger.engines()
+        return {model for engine in told for model in engine.models} == {"m", "n"}
+
+    await mill.until(are_told)
     job = await mill.job(4, models=("m", "typo", "n"))
 
     async def is_refused() -> bool:
