@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchmill.client.errors import BY_STATUS, Refused, Unreachable
+from batchmill.client.errors import BY_STATUS, NotBatchmill, Refused, Unreachable
 from batchmill.client.steps import Clock, Lost, Pause, Reply, Request, Steps
 
 TRIES: Final = 6
@@ -55,21 +55,21 @@ def ask_json(request: Request, tries: int = TRIES, until: float = inf) -> Steps[
 
 
 def listed(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects of an answer that lists some. Raises `Unreachable` for one of another shape."""
+    """The objects of an answer that lists some. Raises `NotBatchmill` for one of another shape."""
     found = answer.get("data")
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise Unreachable(_NOT_OURS % "its answer lists nothing")
+        raise NotBatchmill(_NOT_OURS % "its answer lists nothing")
     return found
 
 
 def decoded(body: bytes) -> dict[str, Any]:
-    """The JSON object of an answer. Raises `Unreachable` for what is none."""
+    """The JSON object of an answer. Raises `NotBatchmill` for what is none."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        raise Unreachable(_NOT_OURS % "its answer is no JSON") from None
+        raise NotBatchmill(_NOT_OURS % "its answer is no JSON") from None
     if not isinstance(value, dict):
-        raise Unreachable(_NOT_OURS % "its answer is no JSON object")
+        raise NotBatchmill(_NOT_OURS % "its answer is no JSON object")
     return value
 
 
@@ -96,18 +96,20 @@ def accepted(reply: Reply) -> bytes:
     if 200 <= reply.status < 300:
         return reply.body
     if 300 <= reply.status < 400:
-        raise Unreachable(_NOT_OURS % f"it answers {reply.status}, which leads elsewhere")
+        raise NotBatchmill(_NOT_OURS % f"it answers {reply.status}, which leads elsewhere")
     raise refusal(reply)
 
 
 def refusal(reply: Reply) -> Refused | Unreachable:
-    """The server's refusal as an error; what is no refusal of ours is told so."""
+    """The server's refusal as an error; what is no refusal of ours is told so. What stands before
+    a server that is away, or busy, says so in words of its own."""
     try:
         told = msgspec.json.decode(reply.body)
         message = told["message"] if isinstance(told["message"], str) else _joined(told)
         code, param = told.get("code"), told.get("param")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return Unreachable(_NOT_OURS % f"it answers {reply.status}")
+        is_away = reply.status >= 500 or reply.status in BUSY
+        return (Unreachable if is_away else NotBatchmill)(_NOT_OURS % f"it answers {reply.status}")
     kind = BY_STATUS.get(reply.status, Refused)
     code = code if isinstance(code, str) else None
     param = param if isinstance(param, str) else None

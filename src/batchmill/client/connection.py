@@ -42,7 +42,7 @@ def arguments_of(request: Request) -> dict[str, Any]:
         "url": request.path,
         "params": dict(request.query),
         "headers": dict(request.headers),
-        "timeout": httpx.Timeout(request.seconds, connect=CONNECT_SECONDS),
+        "timeout": httpx.Timeout(request.seconds, connect=min(CONNECT_SECONDS, request.seconds)),
     }
     if request.upload is not None:
         request.upload.content.seek(0)

@@ -1,7 +1,8 @@
 """What can go wrong for a client of a server.
 
     ClientError
-    +- Unreachable            nothing answers at the address, or nothing of ours
+    +- Unreachable            nothing answers at the address, or what stands before it
+    |  +- NotBatchmill        what answers is not Batchmill
     +- Refused                the server answered and will not: status, code, param
     |  +- Unauthorized  NotFound  Conflict  Gone
     +- StillRunning           waited long enough; the job goes on without us
@@ -25,6 +26,19 @@ class ClientError(Exception):
 
 class Unreachable(ClientError):
     """No answer, again and again, or one that is not Batchmill's."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may be answered in a moment."""
+        return True
+
+
+class NotBatchmill(Unreachable):
+    """An answer that no Batchmill gives, and that will be the same the next time."""
+
+    @property
+    def may_pass(self) -> bool:
+        return False
 
 
 class Refused(ClientError):

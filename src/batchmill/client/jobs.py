@@ -101,8 +101,8 @@ def wait(
             if on_progress is not None:
                 on_progress(seen)
         except (Unreachable, Refused) as error:
-            may_pass = error.may_pass if isinstance(error, Refused) else seen is not None
-            if not may_pass:
+            was_heard = seen is not None or isinstance(error, Refused)
+            if not (error.may_pass and was_heard):
                 raise
             trouble = error
             if on_gap is not None:

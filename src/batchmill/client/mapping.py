@@ -108,7 +108,7 @@ def response_format(schema: Schema) -> dict[str, Any]:
     """How an engine is told to answer in that form. Raises `TypeError` for what is no schema."""
     if isinstance(schema, Mapping):
         name, form = str(schema.get("title") or "answer"), dict(schema)
-    elif not issubclass(schema, BaseModel):
+    elif not _is_pydantic(schema):
         raise TypeError(
             f"schema should be a pydantic model, or a JSON Schema as a dict, and is {schema!r}."
         )
@@ -116,6 +116,10 @@ def response_format(schema: Schema) -> dict[str, Any]:
         name, form = schema.__name__, schema.model_json_schema()
     name = "".join(each if each.isalnum() or each in "-_" else "_" for each in name)[:64]
     return {"type": "json_schema", "json_schema": {"name": name, "schema": form, "strict": True}}
+
+
+def _is_pydantic(schema: object) -> bool:
+    return isinstance(schema, type) and issubclass(schema, BaseModel)
 
 
 def answer_to(row: Mapping[str, Any], result: Result, schema: Schema | None) -> Answer[Any]:

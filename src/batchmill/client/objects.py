@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from batchmill.client.answers import said
-from batchmill.client.errors import Unreachable
+from batchmill.client.errors import NotBatchmill
 from batchmill.jsontext import value_of
 
 T = TypeVar("T", bound=Struct)
@@ -200,11 +200,11 @@ _RESULT = msgspec.json.Decoder(Result)
 
 
 def result(line: bytes) -> Result:
-    """A result line, read. Raises `Unreachable` for what no server of ours writes."""
+    """A result line, read. Raises `NotBatchmill` for what no server of ours writes."""
     try:
         read = _RESULT.decode(line)
     except (ValueError, RecursionError):
-        raise Unreachable("A result line cannot be read; is this a file of results?") from None
+        raise NotBatchmill("A result line cannot be read; is this a file of results?") from None
     return msgspec.structs.replace(read, raw=line)
 
 
@@ -228,4 +228,4 @@ def _read(raw: dict[str, Any], kind: type[T]) -> T:
         return msgspec.convert({**raw, "raw": raw}, kind)
     except msgspec.ValidationError as error:
         message = f"The answer is not Batchmill's ({error}). Check the URL and the versions."
-        raise Unreachable(message) from None
+        raise NotBatchmill(message) from None

@@ -148,11 +148,8 @@ def as_completed(
                 if has_ended:  # asked once more: what stands between may have ended the stream
                     continue
             why = end.why if end is not None else why
-        except Unreachable:
-            if not follow:
-                raise
-        except Refused as error:
-            if not follow or not error.may_pass:
+        except (Unreachable, Refused) as error:
+            if not (follow and error.may_pass):
                 raise
         breaks = breaks + 1 if place.after == before else 0
         if breaks == PATIENCE and not follow:
@@ -272,7 +269,7 @@ def _inputs(job: Job) -> Steps[Sequence[str]]:
     inputs = job.input_files
     if not inputs:
         batch = yield from ask_json(Request("GET", f"/v1/batches/{quoted(job.id)}"))
-        inputs = (batch["input_file_id"],)
+        inputs = (str(batch.get("input_file_id")),)
     for each in inputs:
         try:
             yield from ask_json(Request("GET", f"{FILES}/{quoted(each)}"))

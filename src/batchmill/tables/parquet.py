@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from batchmill.errors import UserError
+from batchmill.jsontext import is_utf8
 from batchmill.tables.rows import Added, Content, Names, Row, RowWriter, Table, unreadable
 
 READ_ROWS: Final = 2048
@@ -67,7 +68,7 @@ class ParquetTable:
         at = 0
         for batch in self.batches(only):
             try:
-                rows = self._as_texts(self._spelt_out(batch), only).to_pylist()
+                rows = self._as_texts(self._spelt_out(batch), only, at).to_pylist()
             except (ValueError, OverflowError, self._arrow.ArrowException) as error:
                 raise unreadable(self._shown, f"after row {at}", f"{error}.") from error
             at += len(rows)
@@ -89,8 +90,9 @@ class ParquetTable:
             batch = batch.set_column(n, batch.schema.names[n], text)
         return batch
 
-    def _as_texts(self, batch: Any, wanted: Collection[str]) -> Any:
-        """The batch with bytes that are UTF-8 as texts; those of a `wanted` column must be."""
+    def _as_texts(self, batch: Any, wanted: Collection[str], at: int) -> Any:
+        """The batch, before which so many rows are, with bytes that are UTF-8 as texts; those of a
+        `wanted` column must be."""
         kinds = self._arrow.types
         for n, field in enumerate(batch.schema):
             if kinds.is_binary(field.type) or kinds.is_large_binary(field.type):
@@ -98,8 +100,9 @@ class ParquetTable:
                     text = batch.column(n).cast(self._arrow.string())
                 except self._arrow.ArrowException:
                     if field.name in wanted:
-                        message = f"the bytes in column {field.name!r} are no UTF-8 text"
-                        raise ValueError(message) from None
+                        row = at + 1 + _first_that_is_no_text(batch.column(n))
+                        message = f"the bytes in column {field.name!r} are no UTF-8 text."
+                        raise unreadable(self._shown, f"row {row}", message) from None
                     continue
                 batch = batch.set_column(n, field.name, text)
         return batch
@@ -111,6 +114,12 @@ class ParquetTable:
             )
         except (OSError, self._arrow.ArrowException) as error:
             raise UserError(f"{self._shown} is no Parquet file: {error}.") from error
+
+
+def _first_that_is_no_text(column: Any) -> int:
+    """The place of the first value, of some that are bytes, that is not UTF-8."""
+    values = enumerate(column.to_pylist())
+    return next(n for n, value in values if value is not None and not is_utf8(value))
 
 
 def open_parquet_writer(

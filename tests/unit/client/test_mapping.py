@@ -124,5 +124,6 @@ def test_a_number_that_python_cannot_hold_spoils_no_result(number: str) -> None:
 
 
 def test_a_schema_of_another_kind_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(TypeError, match="pydantic model, or a JSON Schema"):
-        list(Task("{{a}}", dict).lines([{"a": 1}]))
+    for schema in (dict, list[int], "{}"):
+        with pytest.raises(TypeError, match="pydantic model, or a JSON Schema"):
+            list(Task("{{a}}", schema).lines([{"a": 1}]))  # type: ignore[arg-type]

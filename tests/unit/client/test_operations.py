@@ -13,6 +13,7 @@ from batchmill.client import jobs, reading, submitting
 from batchmill.client.asking import ask, ask_json
 from batchmill.client.errors import (
     Conflict,
+    NotBatchmill,
     NotFound,
     StillRunning,
     Unauthorized,
@@ -241,6 +242,34 @@ def test_following_outlasts_a_server_in_trouble() -> None:
 def test_following_a_job_that_is_not_there_is_refused_at_once() -> None:
     play = Play(lambda _: reply({"message": "No such job."}, 404))
     with pytest.raises(NotFound):
+        play.run(reading.as_completed(ID, follow=True))
+    assert len(play.asked) == 1
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_what_stands_before_a_server_that_is_away_is_outlasted(status: int) -> None:
+    page = Reply(status, b"<html>Come again.</html>", {})
+    answers = in_turn(*[page] * 20, [line("0", cursor="c0")], reply(job("SUCCESS")), [b""])
+    play = Play(lambda _: next(answers))
+    play.run(reading.as_completed(ID, follow=True))
+    assert [each.custom_id for each in play.given] == ["0"]
+    answers = in_turn(*[page] * 20, reply(job("SUCCESS")))
+    assert play.run(jobs.wait(jobs.objects.job(job()))).is_ended
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 404])
+def test_what_is_not_ours_is_not_waited_for(status: int) -> None:
+    play = Play(lambda _: Reply(status, b"<html>Sign in.</html>", {}))
+    with pytest.raises(NotBatchmill):
+        play.run(jobs.wait(jobs.objects.job(job())))
+    if status > 200:
+        with pytest.raises(NotBatchmill):
+            play.run(reading.as_completed(ID, follow=True))
+
+
+def test_following_ends_at_a_result_that_cannot_be_read() -> None:
+    play = Play(lambda _: [line("0", cursor="c0") + b"<html>\n"])
+    with pytest.raises(NotBatchmill, match="cannot be read"):
         play.run(reading.as_completed(ID, follow=True))
     assert len(play.asked) == 1
 

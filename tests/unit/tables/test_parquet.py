@@ -104,9 +104,11 @@ def test_bytes_that_are_text_are_taken_as_text(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused_where_they_are_asked_for(tmp_path: Path) -> None:
-    columns = {"t": ["a"], "raw": arrow.array([b"\xff"], arrow.binary())}
+    count = 3_000
+    raw = [b"fine", None] * (count // 2 - 1) + [b"fine", b"\xff"]
+    columns = {"t": ["a"] * count, "raw": arrow.array(raw, arrow.binary())}
     parquet.write_table(arrow.table(columns), tmp_path / "table")
     table = open_table(tmp_path / "table", Format.PARQUET, "the table")
-    assert list(table.rows(["t"])) == [{"t": "a"}]
-    with pytest.raises(UserError, match="'raw' are no UTF-8"):
+    assert list(table.rows(["t"])) == [{"t": "a"}] * count
+    with pytest.raises(UserError, match=r"the table, row 3000: .*'raw' are no"):
         list(table.rows(["raw"]))
