@@ -149,6 +149,12 @@ class OpenShard:
         """The names to send of the lines that are neither settled nor out."""
         return {line.model for line in self.lines if line.is_left}
 
+    def forget_lines(self) -> None:
+        """Its run is over. A line holds its shard, and the collector of garbage does not look at
+        lines: a shard that went on holding them would be held for ever."""
+        self.lines = ()
+        self.backlog.clear()
+
     def changed(self) -> None:
         """Wake whoever waits for this shard."""
         self._changed.set()

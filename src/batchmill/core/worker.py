@@ -46,7 +46,6 @@ from batchmill.ports import Formats, Renewal, Want
 
 log = structlog.get_logger()
 
-
 CHORES = ((Kind.FINALIZE,), (Kind.VALIDATE, Kind.PRUNE, Kind.SWEEP))
 """Kinds that wait for each other; no finished job waits for another's validation."""
 
@@ -338,6 +337,7 @@ class Worker:
             log.exception("shard_broke", job=lease.job, shard=lease.n)
         finally:
             self._dispatcher.withdraw(shard)
+            shard.forget_lines()
             self._holdings.drop(lease)
             self._claim_wake.set()
             if not self._holdings.holds_of(lease.job):  # as whoever closes a job's last shard

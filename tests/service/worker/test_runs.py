@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from batchmill.calls import Overloaded, Refused, Reply, Unreachable
+from batchmill.core.work import OpenShard
 from batchmill.model import JobState, Stream
 from tests.service.worker.engine import Engine, Held, InTurn, answer_to, answers
 from tests.service.worker.mill import Mill, text_of
@@ -90,3 +92,24 @@ async def test_each_line_of_openais_goes_to_an_engine_of_its_own_model(mill: Mil
     assert (job.state, job.succeeded, job.model) == (JobState.COMPLETED, 20, "small")
     assert sorted(small.sent) == sorted(text_of("line", n) for n in range(0, 20, 2))
     assert sorted(large.sent) == sorted(text_of("line", n) for n in range(1, 20, 2))
+
+
+async def test_nothing_of_an_ended_job_is_held(mill: Mill) -> None:
+    """A line holds its shard with all its bytes, and the collector of garbage looks at no line."""
+
+    async def busy(_: str) -> Reply:
+        return Overloaded(429, b"{}", 0.05)
+
+    held = Held(lambda text: text == "line-7")
+    await mill.start(Engine(InTurn(busy, answers)), Engine(held))
+    jobs = [await mill.job(30), await mill.job(30, distinct=10), await mill.job(30)]
+    await mill.cancel(jobs[-1])
+    held.let_go()
+    ids = {(await mill.ended(job)).id for job in jobs}
+
+    async def nothing_is_held() -> bool:
+        gc.collect()
+        held = (each for each in gc.get_objects() if isinstance(each, OpenShard))
+        return not any(shard.job.id in ids for shard in held)
+
+    await mill.until(nothing_is_held)
