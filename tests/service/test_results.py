@@ -299,6 +299,10 @@ async def test_a_stream_tells_nothing_more_once_its_key_is_revoked(rig: Rig, rou
     assert text
     assert text.count('"cursor"') == (route != "progress")
     assert "event: end" not in text
+    told = {each["event"]: each for each in rig.logs}
+    assert "request_failed" not in told
+    if route != "progress":
+        assert "revoked" in told["reply_broken_off"]["error"]
 
 
 class Belated:

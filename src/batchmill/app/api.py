@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from types import FrameType
 
@@ -67,6 +68,11 @@ async def run_api(orders: Orders) -> None:
         await ledger.close_connections()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn tells more than that an exception left the app, which has logged it."""
+    return not str(record.msg).startswith("Exception in ASGI application")
+
+
 class Server(uvicorn.Server):
     """Asked to end it says so at `/readyz`, and goes on taking requests for as long as others may
     need to hear of it. Then it closes its socket and lets the requests at hand end."""
@@ -75,6 +81,7 @@ class Server(uvicorn.Server):
         self, config: uvicorn.Config, api: FastAPI, clock: Clock, notice_seconds: float
     ) -> None:
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._api, self._clock, self._notice_seconds = api, clock, notice_seconds
         self._asked_at: float | None = None
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog import get_logger
 
 from batchmill.clock import Clock, new_id
+from batchmill.errors import BatchmillError
 from batchmill.web.errors import error_reply, unexpected_reply
 from batchmill.web.meter import Meter
 
@@ -27,7 +28,8 @@ DRAIN_BYTES: Final = 2_000_000_000
 
 
 class Envelope:
-    """Wraps an app: every reply gets an `x-request-id`, no exception gets out unanswered."""
+    """Wraps an app: every reply gets an `x-request-id`, every exception is logged. One gets out
+    where a reply has begun: the server cuts the connection, so that nobody takes it for whole."""
 
     def __init__(self, app: ASGIApp, clock: Clock, meter: Meter) -> None:
         self._app = app
@@ -49,14 +51,23 @@ class Envelope:
                 await self._app(_canonical(scope), exchange.receive, exchange.send)
         except ClientDisconnect:
             log.info("client_left", request_id=exchange.id, path=scope["path"])
-        except Exception:
-            log.exception("request_failed", request_id=exchange.id, path=scope["path"])
+        except Exception as error:
+            _log_failure(error, exchange.id, scope["path"])
             if exchange.status is not None:
                 raise
             reply = unexpected_reply(exchange.id)
             await reply(scope, exchange.receive, exchange.send)
         finally:
             self._meter.observe(scope, exchange.status, self._clock.boot() - started)
+
+
+def _log_failure(error: Exception, request_id: str, path: str) -> None:
+    """What may end a stream that has begun is named; anything else is a fault of ours."""
+    reason = error if isinstance(error, BatchmillError) else error.__cause__
+    if isinstance(reason, BatchmillError):
+        log.warning("reply_broken_off", request_id=request_id, path=path, error=str(reason))
+    else:
+        log.error("request_failed", request_id=request_id, path=path, exc_info=error)
 
 
 class Exchange:
