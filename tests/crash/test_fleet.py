@@ -203,7 +203,7 @@ def test_a_worker_that_drains_says_so_and_has_left_when_it_is_gone(tmp_path: Pat
 def test_the_shards_of_a_killed_worker_are_taken_over_within_the_lease_time(
     tmp_path: Path,
 ) -> None:
-    lines = 9_000
+    lines = 4_000
     with simulating("latency=60ms") as sim:
         arguments = config_of(tmp_path, sim.url)
         with fleet(tmp_path / "data", *arguments, workers=3, **QUICK) as all_:

@@ -32,9 +32,14 @@ GROUP_SECONDS = 0.25 + 0.25
 """A group fills for 250 ms at the latest, and for as long as the one before it is written."""
 
 
+LEASE = 'lease_time = "4s"\nbeat = "400ms"\n'
+"""For so long the calls of a worker that was killed count against the written concurrency."""
+
+
 def config_of(folder: Path, url: str) -> Path:
     path = folder / "batchmill.toml"
-    path.write_text(f'[[engines]]\nname = "counted"\nurl = "{url}"\nconcurrency = {CONCURRENCY}\n')
+    engine = f'[[engines]]\nname = "counted"\nurl = "{url}"\nconcurrency = {CONCURRENCY}\n'
+    path.write_text(LEASE + engine)
     return path
 
 
