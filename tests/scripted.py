@@ -65,6 +65,11 @@ class ScriptedEngine:
         self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{port}/v1"
         return self
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections no side has ended."""
+        return len(self._tasks)
+
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for task in self._tasks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from batchmill import __version__
@@ -41,7 +42,7 @@ METRICS_SECONDS = 2.0
 MAX_METRICS_BYTES = 2 * 1024 * 1024
 READ_BYTES = 64 * 1024
 EXPIRY_SECONDS = 0.1
-"""How often it is looked for calls whose time is over."""
+"""How often it is looked for calls and connections whose time is over."""
 IDLE_SECONDS = 3.0
 """A connection idle for longer is not used again: uvicorn and llama.cpp close theirs after 5 s,
 and a call that meets the closing is lost."""
@@ -75,7 +76,8 @@ class HttpTransport:
         self._common = _common_headers(self._address)
         self._heads: dict[str, bytes] = {}
         self._buffer = bytearray(READ_BYTES)
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
+        """Those that nobody uses now; the one that was used last is at the end."""
         self._first_pause = self._pause = stale_seconds
         self._reuses_at = 0.0
         """Until then each call goes on a connection of its own."""
@@ -193,13 +195,16 @@ class HttpTransport:
         return classify(answer.status, answer.header, answer.body, now=self._clock.wall())
 
     def _watch_time(self) -> None:
-        """End the exchanges whose time is over; again and again while any is out."""
+        """End the exchanges whose time is over, and close connections that were idle for too long:
+        an engine may keep its end for ever. Again and again while there is any."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for exchange in [each for each in self._out if each.deadline <= now]:
             if exchange.connection is not None:
                 exchange.connection.expire()
-        self._watching = bool(self._out)
+        while self._idle and not self._idle[0].is_fit(self._idle_seconds, now):
+            self._idle.popleft().drop()
+        self._watching = bool(self._out or self._idle)
         if self._watching:
             loop.call_later(EXPIRY_SECONDS, self._watch_time)
 

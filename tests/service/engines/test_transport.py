@@ -412,6 +412,23 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
         assert server.connections == 2
 
 
+async def test_idle_connections_are_closed_while_another_is_in_use_and_after_all() -> None:
+    """Each call that goes out on a connection of its own leaves one more."""
+    async with engine(answering(OK), idle_seconds=0.3) as (server, transport):
+        for _ in range(8):
+            await ask(transport, Call(CALL.path, BODY, 20.0, fresh=True))
+        assert server.connections == server.open_connections == 8
+
+        async def only_one_is_left() -> None:
+            while server.open_connections > 1:
+                await ask(transport, CALL)
+                await asyncio.sleep(0.02)
+
+        await asyncio.wait_for(only_one_is_left(), 10)
+        assert server.connections == 8
+        await until(lambda: not server.open_connections)
+
+
 async def test_bytes_that_nobody_asked_for_end_their_connection() -> None:
     async def talk_on(connection: Connection) -> None:
         await connection.request()
