@@ -12,7 +12,7 @@ from batchmill.calls import Answered, Broken, Overloaded, Refused, Reply, Unreac
 from batchmill.model import Job, Stream
 from batchmill.usage import Usage
 from tests.service.worker.engine import Engine, Held, InTurn, Script
-from tests.service.worker.mill import Mill, texts_of
+from tests.service.worker.mill import Mill, Running, texts_of
 
 
 async def embeds(inputs: str) -> Reply:
@@ -46,9 +46,9 @@ class Embedder(Engine):
         return [json.loads(text) for text in self.sent]
 
 
-async def has_leased(mill: Mill, job: Job, *, shards: int) -> bool:
-    """Shards of four lines each: more than what the first calls took."""
-    return await mill.leased_shards(job.id) >= shards
+async def has_waiting(running: Running, job: Job, *, lines: int) -> bool:
+    """Of shards of four lines each: beside those that the first calls took."""
+    return running.worker._pool.lines_by_job()[job.id] >= lines
 
 
 async def has_its_own(mill: Mill, job: Job) -> None:
@@ -74,9 +74,9 @@ async def test_lines_go_together_and_each_gets_its_own_answer(mill: Mill) -> Non
         return await embeds(inputs)
 
     engine = Embedder(once_begun)
-    await mill.start(engine, per_call=8, concurrency=2)
+    running = await mill.start(engine, per_call=8, concurrency=2)
     unfinished = await mill.job(40, embeddings=True)
-    await mill.until(lambda: has_leased(mill, unfinished, shards=6))
+    await mill.until(lambda: has_waiting(running, unfinished, lines=16))
     begun.set()
     job = await mill.ended(unfinished, 20)
     assert job.succeeded == 40
