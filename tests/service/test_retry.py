@@ -227,13 +227,13 @@ def test_an_inline_job_is_retried_inline(serve: Serve) -> None:
 
 def test_a_paused_child_goes_on_when_it_is_resumed(serve: Serve, sim: Sim) -> None:
     parent = ran(serve, failing_lines(300, 1, text="!status:422*1"))
-    sim.control(latency=1.0)
+    sim.control(rate_503=1.0)  # it cannot end before it is paused
     child = retry(serve, parent["id"])["id"]
     while serve.job(child)["started_at"] is None:
         pass
     assert post(serve, child, "pause").status == 200
     assert post(serve, child, "resume").status == 200
-    sim.control(latency=0.0)
+    sim.control(rate_503=0.0)
     ended = serve.wait_ended(child)
     assert ended["succeeded_requests"] == 300
     assert_whole(serve, ended, 300)
@@ -300,12 +300,12 @@ def test_a_job_is_refused_that_has_nothing_to_retry(serve: Serve) -> None:
 
 def test_one_child_at_a_time(serve: Serve, sim: Sim) -> None:
     parent = ran(serve, failing_lines(10, 2))
-    sim.control(latency=1.0)
+    sim.control(rate_503=1.0)  # it cannot end before it is asked for a second
     child = retry(serve, parent["id"])["id"]
     assert post(serve, parent["id"]).status == 409
     file = serve.http.call("DELETE", f"/v1/files/{parent['error_file']}")
     assert (file.status, file.headers["x-should-retry"]) == (409, "false")
-    sim.control(latency=0.0)
+    sim.control(rate_503=0.0)
     serve.wait_ended(child)
     second = serve.wait_ended(retry(serve, parent["id"])["id"])
     assert_whole(serve, second, 10)

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from batchmill.core.gate import Route
 from batchmill.core.holdings import Holdings
 from batchmill.core.links import Link
 from batchmill.core.linkset import Links
 from batchmill.core.models import WILDCARD, Catalogue, is_usable
 from batchmill.core.pool import Pool
-from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
 from batchmill.fleet import EngineStatus
 from batchmill.model import JobId
@@ -53,15 +53,11 @@ def run_low(links: Iterable[Link], lines: Mapping[str, int], window: int) -> lis
 
 
 def worth_more(
-    shards: Sequence[OpenShard],
-    room: Room,
-    spread: Spread,
-    waiting: Mapping[JobId, int],
-    workers: int,
+    shards: Sequence[OpenShard], room: Room, gain: Container[JobId], workers: int
 ) -> frozenset[JobId]:
-    """The jobs of which more shards should be open than keep the engines busy: prefixes of the
-    lines that wait here repeat in others. Where several workers share the work none opens more
-    than half of its part of what a job has left."""
+    """The jobs of which more shards should be open than keep the engines busy, of those that
+    `gain` from it. Where several workers share the work none opens more than half of its part of
+    what a job has left."""
     running = _running(shards)
     size = sum(shard.lease.shard.length for shard in running)
     if len(running) >= room.ahead_shards or size >= room.ahead_bytes:
@@ -75,8 +71,7 @@ def worth_more(
     return frozenset(
         job
         for job, lines in held.items()
-        if spread.gains(job, waiting.get(job, 0))
-        and (workers == 1 or 2 * workers * lines < left[job])
+        if job in gain and (workers == 1 or 2 * workers * lines < left[job])
     )
 
 
@@ -297,11 +292,11 @@ class Appetite:
                 waiting[catalogue.served_name(shard.job.model or "")] += shard.lease.shard.lines
         return waiting
 
-    def want(self, low: frozenset[Link], *, may_send: bool) -> Want | None:
+    def want(self, low: frozenset[Link], now: float, *, may_send: bool) -> Want | None:
         """What to claim for the engines that run low, or where none does, for all; None: nothing,
-        as far as is known."""
+        as far as is known. `now`: seconds of `Clock.boot`."""
         shards = self._holdings.shards()
-        more_of = frozenset() if low else self._more_of(shards)
+        more_of = frozenset() if low else self._more_of(shards, now)
         if not low and not self._may_have_others and not more_of:
             return None
         running, fleet = _running(shards), self.fleet()
@@ -342,7 +337,7 @@ class Appetite:
         low = run_low(up, self.waiting_lines(), self._links.window)
         return [s for s in leaving if any(e.serves(m) for e in low for m in s.models_left())]
 
-    def _more_of(self, shards: Sequence[OpenShard]) -> frozenset[JobId]:
+    def _more_of(self, shards: Sequence[OpenShard], now: float) -> frozenset[JobId]:
         """The jobs here of which more shards are wanted: they gain from them, or run low while
         others do not."""
         spread, waiting = self._pool.spread, self._jobs_waiting()
@@ -354,6 +349,30 @@ class Appetite:
         )
         if not self._may_have_more:
             return low
-        gain = worth_more(shards, self._room, spread, waiting, self.workers)
+        spreads = {job for job, lines in waiting.items() if spread.gains(job, lines)}
+        gain = worth_more(
+            shards, self._room, spreads | self._held_up(shards, waiting, now), self.workers
+        )
         self._wants_more = bool(gain)
         return low | gain
+
+    def _held_up(
+        self, shards: Sequence[OpenShard], waiting: Mapping[JobId, int], now: float
+    ) -> set[JobId]:
+        """The jobs with lines of several models of which few wait here that may be sent: the rest
+        waits for a model's limit or fault, which is no reason for other models to wait."""
+        names: dict[JobId, set[str]] = {}
+        for shard in shards:
+            names.setdefault(shard.job.id, set()).update(shard.names.values())
+
+        def is_held(route: Route) -> bool:
+            return not any(
+                each.serves(route[1]) and each.gate.admits(route, now) for each in self._links
+            )
+
+        held = self._pool.lines_by_job(is_held)
+        return {
+            job
+            for job, its in names.items()
+            if len(its) > 1 and waiting[job] - held[job] < self._links.window
+        }

@@ -267,11 +267,13 @@ class Pool:
             ready[queue.route[1]] += queue.sweep.lines
         return ready
 
-    def lines_by_job(self) -> Counter[JobId]:
-        """How many lines of each job wait to be sent, the delayed ones left out."""
-        ready = Counter(line.shard.job.id for line in self._alone)
+    def lines_by_job(self, of: Callable[[Route], bool] = lambda _: True) -> Counter[JobId]:
+        """How many lines of each job wait to be sent, on the routes in question, the delayed ones
+        left out."""
+        ready = Counter(line.shard.job.id for line in self._alone if of(_route(line)))
         for queue in self._queues():
-            ready[queue.job] += queue.sweep.lines
+            if of(queue.route):
+                ready[queue.job] += queue.sweep.lines
         return ready
 
     def routes(self, job: JobId) -> Iterator[Route]:
@@ -281,15 +283,11 @@ class Pool:
                 yield queue.route
         for line in self._alone:
             if line.shard.job.id == job:
-                yield (line.shard.job.endpoint, line.model)
+                yield _route(line)
 
     def delayed_routes(self, job: JobId) -> set[Route]:
         """The routes on which lines of the job wait for their next try."""
-        return {
-            (job_line.shard.job.endpoint, job_line.model)
-            for _, _, job_line in self._delayed
-            if job_line.shard.job.id == job
-        }
+        return {_route(line) for _, _, line in self._delayed if line.shard.job.id == job}
 
     def delayed_lines(self) -> Counter[JobId]:
         """How many lines of each job wait for their next try."""
@@ -299,8 +297,7 @@ class Pool:
         """The place of a line that has to run alone at this engine. While there is one nothing
         else is sent there, so that its turn comes."""
         for place, line in enumerate(self._alone):
-            route = (line.shard.job.endpoint, line.model)
-            if line.shard.sends and serves(line.model) and gate.admits(route, now):
+            if line.shard.sends and serves(line.model) and gate.admits(_route(line), now):
                 return place
         return None
 
@@ -313,6 +310,10 @@ class Pool:
         if its is None:
             its = self._jobs[job.id] = JobQueues(job)
         return its
+
+
+def _route(line: OpenLine) -> Route:
+    return (line.shard.job.endpoint, line.model)
 
 
 def _taker(gate: Gate) -> Taker:

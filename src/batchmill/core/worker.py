@@ -313,9 +313,10 @@ class Worker:
         return bool(leases) or self._appetite.low() != low
 
     def _want(self, low: frozenset[Link]) -> Want | None:
-        if self._heart is None or self._heart.fenced(self._clock.boot()) or self._stopping:
+        now = self._clock.boot()
+        if self._heart is None or self._heart.fenced(now) or self._stopping:
             return None
-        return self._appetite.want(low, may_send=self._may_send(self._clock.boot()))
+        return self._appetite.want(low, now, may_send=self._may_send(now))
 
     def _when_low(self, job: JobId, lines: int) -> None:
         if self._claim_wake.is_set():
@@ -386,8 +387,7 @@ class Worker:
             self._appetite.work = True  # one at a time: what the next beat says counts
             spare.let_go()
         self._pool.low_lines = LOW_WINDOWS * self._links.window
-        now, boot = self._clock.wall(), self._clock.boot()
-        stored = self._storeroom.is_open
+        now, boot, stored = self._clock.wall(), self._clock.boot(), self._storeroom.is_open
         self._beat = Beat(
             gauges(shards, self._pool, self._links, self._rates, storage_ok=stored, now=boot),
             tuple(each.seen(now, boot) for each in self._links),

@@ -12,6 +12,7 @@ from batchmill.core.claiming import Appetite, Room, has_own_room, surplus, what_
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.models import Catalogue
 from batchmill.core.pool import Pool
+from batchmill.core.retry import Scope
 from batchmill.core.spread import Spread
 from batchmill.core.work import OpenShard
 from batchmill.fleet import EngineState
@@ -46,11 +47,10 @@ def spread_over(*jobs: str) -> Spread:
 
 
 def more(shards: list[OpenShard], workers: int = 1, room: Room = ROOM) -> frozenset[str]:
-    waiting = {JobId("a"): sum(shard.waiting for shard in shards)}
-    return worth_more(shards, room, spread_over("a"), waiting, workers)
+    return worth_more(shards, room, {JobId("a")}, workers)
 
 
-def test_more_shards_are_opened_of_jobs_whose_prefixes_stand_in_many() -> None:
+def test_more_shards_are_opened_of_jobs_that_gain_from_them() -> None:
     assert more([opened(0), opened(1)]) == {"a"}
     assert more([opened(0, "b")]) == frozenset()
 
@@ -153,13 +153,19 @@ class Hungry:
             shard = opened(n, job)
             self.holdings.hold(Held(shard.lease.lease, shard.tell, shard))
             self.pool.offer([line_of(shard, number) for number in range(lines)])
-        links = links_of(A)  # 4 calls at once
+        self.links = links = links_of(A)  # 4 calls at once
         for each in links:
             each.status = replace(each.status, state=EngineState.UP, models=("m",))
         self.appetite = Appetite(links, {}, self.pool, self.holdings, ROOM)
 
     def want(self) -> Want | None:
-        return self.appetite.want(self.appetite.low(), may_send=True)
+        return self.appetite.want(self.appetite.low(), 0.0, may_send=True)
+
+    def not_jobs(self) -> frozenset[JobId]:
+        """The jobs here of which it wants no more."""
+        want = self.want()
+        assert want is not None
+        return want.not_jobs
 
 
 def test_a_job_that_runs_low_is_claimed_from_though_others_have_lines_enough() -> None:
@@ -188,6 +194,37 @@ def test_a_job_with_lines_enough_is_not_low() -> None:
     want = worker.want()
     assert want is not None
     assert want.not_jobs == {"big", "other"}
+
+
+def test_a_job_whose_prefixes_stand_in_many_shards_is_claimed_from() -> None:
+    worker = Hungry(a=900)
+    assert worker.not_jobs() == {"a"}
+    worker.pool.spread = spread_over("a")
+    assert worker.not_jobs() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("aside", "names", "small", "wanted"),
+    [
+        (True, "m small", 3, True),
+        (True, "m small", 4, False),
+        (False, "m small", 3, False),
+        (True, "m", 0, False),
+    ],
+    ids=["held up", "enough others", "not held up", "no others"],
+)
+def test_what_waits_for_a_model_that_is_held_up_is_not_enough_for_a_job_of_several(
+    names: str, small: int, *, aside: bool, wanted: bool
+) -> None:
+    worker = Hungry(a=900)
+    [shard], [link] = worker.holdings.shards(), worker.links
+    shard.names = {name: name for name in names.split()}
+    link.status = replace(link.status, models=("m", "small"))
+    worker.pool.offer([line_of(shard, number, model="small") for number in range(small)])
+    if aside:
+        route = (shard.job.endpoint, "m")
+        link.gate.set_aside(Scope.ROUTE, route, "404", sent_at=0.0, now=0.0)
+    assert worker.not_jobs() == (frozenset() if wanted else {"a"})
 
 
 @pytest.mark.parametrize(("ready", "needed"), [(7, True), (8, False)])
