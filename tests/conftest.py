@@ -1,6 +1,6 @@
-"""What all tests share: those that need a quiet machine run while no other test does.
+"""What all tests share: the order in which they go, and a quiet machine for those that need one.
 
-The tests of one file stay together, so that they share what they start; those of `crash/` share
+The tests of one file stay together, so that they share what they start; the long ones share
 nothing, and each goes where there is room. With several pytest
 workers, a test that is marked `serial` holds a lock alone, every other test holds it together
 with others. A gate in front of the lock keeps a waiting serial test from being overtaken for ever.
@@ -16,12 +16,33 @@ from pathlib import Path
 
 import pytest
 
+_LONG = frozenset({"crash", "test_engine_faults.py"})
+"""Each test of these starts servers of its own, and takes from seconds to a minute."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        serial = item.get_closest_marker("serial") is not None
-        apart = item.nodeid if "crash" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group("serial" if serial else apart))
+        apart = item.nodeid if _is_long(item) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group("serial" if _is_serial(item) else apart))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Beside the serial ones only what is over in a moment, since they wait for it; and the long
+    ones before the rest, so that none is left alone at the end."""
+    if _is_serial(item):
+        return 0
+    if "unit" in item.path.parts:
+        return 1
+    return 2 if _is_long(item) else 3
+
+
+def _is_serial(item: pytest.Item) -> bool:
+    return item.get_closest_marker("serial") is not None
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return not _LONG.isdisjoint(item.path.parts)
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +53,7 @@ def _alone_or_together(
         yield
         return
     shared = tmp_path_factory.getbasetemp().parent
-    alone = request.node.get_closest_marker("serial") is not None
-    how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    how = fcntl.LOCK_EX if _is_serial(request.node) else fcntl.LOCK_SH
     with _held(shared / "gate", fcntl.LOCK_EX) as gate, _held(shared / "lock", how):
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield

@@ -16,7 +16,7 @@ import pytest
 
 from tests.serving import Serve, chat_lines, eventually, serving, simulating
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 LINES = 1_500
 LONG = "question {n} id:line-{n} " + "x" * 8_000
 """6,000 such lines are eleven shards, of which six are opened at once."""

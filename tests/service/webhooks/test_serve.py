@@ -113,7 +113,6 @@ def test_receivers_that_hang_slow_neither_jobs_nor_other_receivers(
     assert len({each.id for each in receiver.received}) == 3
 
 
-@pytest.mark.serial
 def test_an_event_outlives_a_kill_between_the_end_of_its_job_and_its_delivery(
     serve: Serve, receiver: Receiver
 ) -> None:
@@ -128,7 +127,6 @@ def test_an_event_outlives_a_kill_between_the_end_of_its_job_and_its_delivery(
     assert {each.id for each in receiver.received} == {recorded["event_id"]}
 
 
-@pytest.mark.serial
 def test_a_kill_during_a_try_loses_nothing(serve: Serve, receiver: Receiver) -> None:
     hangs = Hangs()
     receiver.script = [hangs, answers(200)]
