@@ -30,7 +30,7 @@ check: $(VENV)/.check
 	@$(BIN)/python -m pytest tests/unit tests/meta -q
 
 test: $(VENV)/.test needs sdks deploy-tools
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder -q
+	@$(BIN)/python -m pytest -n 4 -q
 
 bench: $(VENV)/.test
 	@sh tools/test-needs.sh nginx wrk cc

@@ -64,12 +64,7 @@ def releases(vendor: str) -> list[Release]:
 def cases(vendor: str) -> list[Any]:
     """Each operation of each release, as a parameter set of its own."""
     return [
-        pytest.param(
-            release,
-            operation,
-            id=f"{release.name}-{operation}",
-            marks=pytest.mark.xdist_group(release.name),
-        )
+        pytest.param(release, operation, id=f"{release.name}-{operation}")
         for release in releases(vendor)
         for operation in release.operations
     ]
