@@ -37,6 +37,7 @@ class Companies(LoadScopeScheduling):
         return str(path) if release is None else release[1]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Companies:
     config.option.loadscopereorder = False  # they are in order
     return Companies(config, log)
