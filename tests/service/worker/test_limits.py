@@ -40,9 +40,22 @@ async def test_two_workers_together_keep_to_the_calls_of_an_engine(calm_mill: Mi
 
 
 async def test_a_limit_on_one_model_holds_up_no_other(calm_mill: Mill) -> None:
-    mill = calm_mill
-    held = Held(lambda text: int(text.rpartition("-")[2]) % 2 == 0)
-    engine = Engine(held, models=("big", "small"))
+    mill, big_ones, most = calm_mill, 0, 0
+
+    def is_big(text: str) -> bool:
+        return int(text.rpartition("-")[2]) % 2 == 0
+
+    held = Held(is_big)
+
+    async def counted(text: str) -> Reply:
+        nonlocal big_ones, most
+        big_ones += is_big(text)
+        most = max(most, big_ones)
+        reply = await held(text)
+        big_ones -= is_big(text)
+        return reply
+
+    engine = Engine(counted, models=("big", "small"))
     await mill.start(engine, concurrency=8, limits=(Limit("big", concurrency=2),))
     job = await mill.job(60, models=("big", "small"))  # many more than it keeps ready
 
@@ -53,6 +66,7 @@ async def test_a_limit_on_one_model_holds_up_no_other(calm_mill: Mill) -> None:
     await engine.has(2)
     held.let_go()
     assert (await mill.ended(job)).succeeded == 60
+    assert most == 2
 
 
 async def test_calls_go_at_an_even_pace(calm_mill: Mill) -> None:
