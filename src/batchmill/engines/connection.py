@@ -8,7 +8,6 @@ but waiting for room in the budget: what comes in calls back.
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -117,18 +116,16 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._parser = AnswerParser(max_reply_bytes)
+        self._loop = asyncio.get_running_loop()
         self._is_lost = False
         self._is_reused = False
         self._idle_since = 0.0
         self._exchange: Exchange | None = None
-        self._poll: select.poll | None = None
 
     def is_fit(self, idle_seconds: float, now: float) -> bool:
-        """Whether a request may go out on this connection, which has been idle for no longer
-        than that. The engine may have closed it without the loop having looked."""
-        if self._is_lost or now - self._idle_since >= idle_seconds:
-            return False
-        return not self._transport.is_closing() and not (self._poll and self._poll.poll(0))
+        """Whether a request may go out on this connection: it is open, as far as the loop knows,
+        and has been idle for no longer than that."""
+        return now - self._idle_since < idle_seconds and self.is_open()
 
     def is_open(self) -> bool:
         """Whether anything can be sent on it, as far as the loop knows."""
@@ -142,7 +139,6 @@ class Connection(asyncio.BufferedProtocol):
         """Send a request and read its answer for that exchange. It has to be open and idle."""
         self._exchange = exchange
         exchange.connection = self
-        self._parser.begin()
         self._transport.writelines(request)
 
     def expire(self) -> None:
@@ -156,11 +152,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        is_tls = transport.get_extra_info("ssl_object") is not None
-        raw = None if is_tls else transport.get_extra_info("socket")
-        if raw is not None:
-            self._poll = select.poll()
-            self._poll.register(raw.fileno(), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         return self._buffer
@@ -174,8 +165,7 @@ class Connection(asyncio.BufferedProtocol):
         has_room = type(outcome) is Broken or exchange.count(parser)
         if not has_room and exchange.taking is None:
             self._transport.pause_reading()
-            loop = asyncio.get_running_loop()
-            exchange.taking = loop.create_task(self._wait_for_room(exchange))
+            exchange.taking = self._loop.create_task(self._wait_for_room(exchange))
         if outcome is not None:
             self._settle(exchange)
 
@@ -193,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
         parser.close()
 
     async def _wait_for_room(self, exchange: Exchange) -> None:
-        await exchange.take_owed(asyncio.get_running_loop().time)
+        await exchange.take_owed(self._loop.time)
         if self.is_open():
             self._transport.resume_reading()
         if self._parser.outcome is not None:
@@ -211,7 +201,7 @@ class Connection(asyncio.BufferedProtocol):
         good = parser.keeps and not unsent and self.is_open()
         parser.begin()
         self._is_reused = True
-        self._idle_since = asyncio.get_running_loop().time()
+        self._idle_since = self._loop.time()
         if not good:
             self.drop()
         if exchange.taking is not None:

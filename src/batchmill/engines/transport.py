@@ -55,8 +55,9 @@ Ended = Callable[[Exchange, Ending | None, Connection | None], None]
 
 
 class HttpTransport:
-    """Implements `ports.Transport` for one engine. The caller bounds how many calls it makes at
-    once; the byte budget bounds what their replies hold."""
+    """Implements `ports.Transport` for one engine, in the event loop that runs when it is made. The
+    caller bounds how many calls it makes at once; the byte budget bounds what their replies
+    hold."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class HttpTransport:
         self._spec, self._clock, self._budget = spec, clock, budget
         self._max_reply_bytes, self._idle_seconds = max_reply_bytes, idle_seconds
         self._address = address_of(spec.url, spec.key)
+        self._loop = asyncio.get_running_loop()
         self._host = spec.connect_to or self._address.host
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
@@ -82,6 +84,7 @@ class HttpTransport:
         self._reuses_at = 0.0
         """Until then each call goes on a connection of its own."""
         self._out: set[Exchange] = set()
+        self._to_send: list[tuple[Exchange, Sequence[bytes], bool]] = []
         self._watching = False
         self._is_closed = False
         self._usual_bytes = 0
@@ -137,7 +140,7 @@ class HttpTransport:
 
     async def get(self, target: str, seconds: float, *, fresh: bool = False) -> Ending:
         """What the engine says to a GET of that path and query."""
-        heard: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        heard: asyncio.Future[Ending] = self._loop.create_future()
 
         def ended(exchange: Exchange, ending: Ending | None, connection: Connection | None) -> None:
             answer = self._received(exchange, ending, connection)
@@ -154,21 +157,32 @@ class HttpTransport:
     def _begin(
         self, head: bytes, body: bytes, seconds: float, ended: Ended, *, fresh: bool
     ) -> Exchange:
-        """Send once, on an idle connection or a new one."""
-        now = asyncio.get_running_loop().time()
-        exchange = Exchange(self._budget, self._usual_bytes, seconds, now, ended)
+        """Send once, on an idle connection or a new one, as soon as the loop has looked whether the
+        idle ones are still open. What is to be sent by then goes out together: an engine on this
+        machine wakes once for it, not for each."""
+        exchange = Exchange(self._budget, self._usual_bytes, seconds, self._loop.time(), ended)
         self._out.add(exchange)
         if not self._watching:
             self._watch_time()
         whole_head = b"%b%d\r\n\r\n" % (head, len(body))
         request = (whole_head, body) if body else (whole_head,)  # asyncio never ends an empty piece
-        connection = None if fresh else self._idle_connection(now)
-        if connection is not None:
-            connection.begin(exchange, request)
-        else:
-            work = self._connect_and_begin(exchange, request)
-            exchange.connecting = asyncio.get_running_loop().create_task(work)
+        if not self._to_send:
+            self._loop.call_soon(self._loop.call_soon, self._send_all)  # the loop looks in between
+        self._to_send.append((exchange, request, fresh))
         return exchange
+
+    def _send_all(self) -> None:
+        to_send, self._to_send = self._to_send, []
+        now = self._loop.time()
+        for exchange, request, fresh in to_send:
+            if exchange.is_over:
+                continue
+            connection = None if fresh else self._idle_connection(now)
+            if connection is not None:
+                connection.begin(exchange, request)
+            else:
+                work = self._connect_and_begin(exchange, request)
+                exchange.connecting = self._loop.create_task(work)
 
     async def _connect_and_begin(self, exchange: Exchange, request: Sequence[bytes]) -> None:
         connection = await self._connect(exchange.seconds)
@@ -197,8 +211,7 @@ class HttpTransport:
     def _watch_time(self) -> None:
         """End the exchanges whose time is over, and close connections that were idle for too long:
         an engine may keep its end for ever. Again and again while there is any."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         for exchange in [each for each in self._out if each.deadline <= now]:
             if exchange.connection is not None:
                 exchange.connection.expire()
@@ -206,7 +219,7 @@ class HttpTransport:
             self._idle.popleft().drop()
         self._watching = bool(self._out or self._idle)
         if self._watching:
-            loop.call_later(EXPIRY_SECONDS, self._watch_time)
+            self._loop.call_later(EXPIRY_SECONDS, self._watch_time)
 
     def _idle_connection(self, now: float) -> Connection | None:
         """The connection that was used last, if one is fit; the others go."""
@@ -218,7 +231,7 @@ class HttpTransport:
         return None
 
     def _keep(self, connection: Connection) -> None:
-        if self._is_closed or self._reuses_at > asyncio.get_running_loop().time():
+        if self._is_closed or self._reuses_at > self._loop.time():
             connection.drop()
         else:
             self._idle.append(connection)
@@ -226,7 +239,7 @@ class HttpTransport:
     def _stop_reuse(self) -> None:
         """The engine closes connections that it said it would keep: use none again for a while.
         Those that are lost meanwhile went out before."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if now < self._reuses_at:
             return
         is_soon = 0.0 < self._reuses_at > now - self._pause
@@ -237,10 +250,9 @@ class HttpTransport:
 
     async def _connect(self, seconds: float) -> Connection | Unreachable:
         address = self._address
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(CONNECT_SECONDS, seconds)):
-                _, connection = await loop.create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self._buffer, self._max_reply_bytes),
                     self._host,
                     address.port,
