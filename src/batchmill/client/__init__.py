@@ -1,7 +1,7 @@
 """A client for Batchmill's own extras; knows nothing of the server but its routes.
 
 sync.py, aio.py            the two classes, thin
-jobs, submitting, reading, mapping   every operation, once, as steps (`steps.py`)
+jobs, submitting, content, reading, mapping   every operation, once, as steps (`steps.py`)
 blocking.py, awaiting.py   do the steps, over httpx
 """
 

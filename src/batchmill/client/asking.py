@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from batchmill.client.errors import BY_STATUS, NotBatchmill, Refused, Unreachable
+from batchmill.client.errors import BY_STATUS, NotBatchmill, NotFound, Refused, Unreachable
 from batchmill.client.steps import Clock, Lost, Pause, Reply, Request, Steps
 
 TRIES: Final = 6
@@ -26,16 +26,48 @@ def ask(request: Request, tries: int = TRIES, until: float = inf) -> Steps[bytes
     """The answer's body. A server that is away or busy is asked again, some seconds in all but not
     beyond the moment `until`, one that never answered once more; that may send the request twice.
     Raises `Refused`, `Unreachable`."""
+    reply, _ = yield from _tried(request, tries, until)
+    return _heard(reply)
+
+
+def ask_to_delete(request: Request) -> Steps[None]:
+    """Have something deleted, as `ask` asks. Where an answer was lost on the way and the thing is
+    then not there, it was deleted. Raises `NotFound` where it was not there at first."""
+    reply, may_be_done = yield from _tried(request, TRIES, inf)
+    try:
+        decoded(_heard(reply))
+    except NotFound:
+        if not may_be_done:
+            raise
+
+
+def _tried(request: Request, tries: int, until: float) -> Steps[tuple[Reply | Lost, bool]]:
+    """What came of it in the end, and whether an earlier try may have done what was asked."""
+    may_be_done = False
     for attempt in range(tries):
         reply = yield (yield from _in_time(request, until))
         if isinstance(reply, Reply) and reply.status not in BUSY:
-            return accepted(reply)
+            break
         if isinstance(reply, Lost) and not reply.is_known and attempt:
             break
         wait = pause(attempt, reply)
         if attempt + 1 == tries or (until < inf and (yield Clock()) + wait >= until):
             break
+        may_be_done = may_be_done or _hides_an_answer(reply)
         yield Pause(wait)
+    return reply, may_be_done
+
+
+def _hides_an_answer(reply: Reply | Lost) -> bool:
+    """Whether the server may have acted, unheard: a gateway's 502 says as little as silence. Where
+    the server itself says that it is busy, it did nothing."""
+    if isinstance(reply, Lost):
+        return reply.was_sent
+    return reply.status >= 500 and not isinstance(refusal(reply), Refused)
+
+
+def _heard(reply: Reply | Lost) -> bytes:
+    """The body of an answer. Raises `Refused`, `Unreachable`."""
     if isinstance(reply, Lost):
         raise Unreachable(reply.why)
     return accepted(reply)

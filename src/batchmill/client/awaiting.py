@@ -129,7 +129,7 @@ class Awaiting:
             return lost(error, self.address, is_known=self._is_known)
         number = max(open_streams, default=0) + 1
         open_streams[number] = (answer, answer.aiter_raw(PIECE_BYTES))
-        return Stream(number)
+        return Stream(number, answer.status_code, answer.headers)
 
     async def _read(
         self, stream: Stream, open_streams: dict[int, tuple[httpx.Response, AsyncIterator[bytes]]]

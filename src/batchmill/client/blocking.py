@@ -113,7 +113,7 @@ class Blocking:
             return lost(error, self.address, is_known=self._is_known)
         number = max(open_streams, default=0) + 1
         open_streams[number] = (answer, answer.iter_raw(PIECE_BYTES))
-        return Stream(number)
+        return Stream(number, answer.status_code, answer.headers)
 
     def _read(
         self, stream: Stream, open_streams: dict[int, tuple[httpx.Response, Iterator[bytes]]]

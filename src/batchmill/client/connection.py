@@ -14,6 +14,8 @@ CONNECT_SECONDS: Final = 10.0
 PIECE_BYTES: Final = 256 * 1024
 LOSSES: Final = (httpx.HTTPError, httpx.StreamError, OSError)
 """What a request ends with that got no whole answer."""
+_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+"""Those of them in which the server heard nothing."""
 
 
 def settings_of(address: Address) -> dict[str, Any]:
@@ -57,12 +59,16 @@ def arguments_of(request: Request) -> dict[str, Any]:
 def lost(error: Exception, address: Address, *, is_known: bool) -> Lost:
     """Why there is no answer, in words that lead on."""
     where = f"{address.url} ({address.source})"
+    was_sent = not isinstance(error, _UNSENT)
     if isinstance(error, httpx.ConnectError):
         return Lost(
             f"Nothing answers at {where}: {error}. Start `batchmill serve` there, or set "
             "BATCHMILL_URL to where it runs.",
             is_known,
+            was_sent,
         )
     if isinstance(error, httpx.TimeoutException):
-        return Lost(f"The server at {where} did not answer in time. Is it overloaded?")
-    return Lost(f"The connection to {where} broke: {str(error) or type(error).__name__}.")
+        why = f"The server at {where} did not answer in time. Is it overloaded?"
+    else:
+        why = f"The connection to {where} broke: {str(error) or type(error).__name__}."
+    return Lost(why, was_sent=was_sent)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from batchmill.client import objects
-from batchmill.client.asking import accepted, ask_json, decoded, listed, pause
+from batchmill.client.asking import accepted, ask_json, ask_to_delete, decoded, listed, pause
 from batchmill.client.errors import Conflict, Refused, StillRunning, Unreachable
 from batchmill.client.objects import File, Job, Model
 from batchmill.client.steps import Clock, Give, Lost, Pause, Reply, Request, Steps
@@ -34,7 +34,7 @@ def act(job: str, action: str, body: Mapping[str, Any] | None = None) -> Steps[J
 
 def delete(job: str) -> Steps[None]:
     """Delete a job; one that is unfinished is cancelled."""
-    yield from ask_json(Request("DELETE", f"{JOBS}/{quoted(job)}"))
+    yield from ask_to_delete(Request("DELETE", f"{JOBS}/{quoted(job)}"))
 
 
 def retry(
@@ -122,17 +122,25 @@ def files(limit: int | None, purpose: str | None = None) -> Steps[None]:
     """Gives files, the newest first, page by page."""
     given, after = 0, ""
     while limit is None or given < limit:
-        query = {"limit": str(PAGE if limit is None else min(PAGE, limit - given))}
-        query |= {"after": after} if after else {}
-        query |= {"purpose": purpose} if purpose else {}
-        page = yield from ask_json(Request("GET", FILES, query))
-        found = listed(page)
+        size = PAGE if limit is None else min(PAGE, limit - given)
+        found, after = yield from page_of_files(size, after, purpose)
         for each in found:
-            yield Give(objects.file(each))
+            yield Give(each)
         given += len(found)
-        after = str(page.get("last_id") or "")
-        if not page.get("has_more") or not after:
+        if not after:
             return
+
+
+def page_of_files(
+    size: int, after: str = "", purpose: str | None = None
+) -> Steps[tuple[list[File], str]]:
+    """So many files behind that one, the newest first; and the last one's id, where more come."""
+    query = {"limit": str(size)}
+    query |= {"after": after} if after else {}
+    query |= {"purpose": purpose} if purpose else {}
+    page = yield from ask_json(Request("GET", FILES, query))
+    found = [objects.file(each) for each in listed(page)]
+    return found, str(page.get("last_id") or "") if page.get("has_more") else ""
 
 
 def file(id: str) -> Steps[File]:
@@ -142,7 +150,7 @@ def file(id: str) -> Steps[File]:
 
 def delete_file(id: str) -> Steps[None]:
     """Delete a file that no unfinished job needs."""
-    yield from ask_json(Request("DELETE", f"{FILES}/{quoted(id)}"))
+    yield from ask_to_delete(Request("DELETE", f"{FILES}/{quoted(id)}"))
 
 
 def models() -> Steps[list[Model]]:

@@ -115,7 +115,7 @@ class Job(Struct, frozen=True):
 
 
 class File(Struct, frozen=True):
-    """A file's facts."""
+    """A file's facts. `signature` is the SHA-256 of its bytes, where the server knows it."""
 
     id: str
     filename: str
@@ -124,6 +124,7 @@ class File(Struct, frozen=True):
     created_at: int
     num_lines: int | None = None
     expires_at: int | None = None
+    signature: str | None = None
     raw: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """Reading results: in order of completion while the job runs, or in input order once it has ended.
 
-Streams are read piece by piece in constant memory, and taken up again where they broke.
+Streams are read piece by piece in constant memory, and taken up again where they broke; for files
+`content.py` does that.
 """
 
 from __future__ import annotations
@@ -9,31 +10,18 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from batchmill.client import objects
-from batchmill.client.asking import FIRST_PAUSE, LONGEST_PAUSE, ask_json, pause, refusal
+from batchmill.client.asking import FIRST_PAUSE, LONGEST_PAUSE, ask_json
+from batchmill.client.content import PATIENCE, Content, open_stream
 from batchmill.client.errors import NotFound, Refused, Unreachable, Unreadable
 from batchmill.client.jobs import FILES, JOBS, get, quoted, wait
 from batchmill.client.objects import Job, Result
-from batchmill.client.steps import (
-    Close,
-    Give,
-    Lost,
-    Open,
-    Pause,
-    Read,
-    Reply,
-    Request,
-    Steps,
-    Stream,
-)
-
-PATIENCE: Final = 8
-"""How often in a row a stream may break without a byte in between."""
+from batchmill.client.steps import Close, Give, Lost, Pause, Read, Request, Steps, Stream
 
 
 class _Named(Struct):
@@ -50,9 +38,7 @@ class Lines:
     """The lines of one file of the server, read as they are wanted."""
 
     def __init__(self, file: str) -> None:
-        self._file = file
-        self._at = self._breaks = 0
-        self._stream: Any = None
+        self._content = Content(file)
         self._ready: list[bytes] = []
         self._rest: list[bytes] = []
 
@@ -63,7 +49,7 @@ class Lines:
                 line = self._ready.pop()
                 if line.strip(_BLANK):
                     return line
-            piece = yield from self._piece()
+            piece = yield from self._content.next()
             if piece is None:
                 last, self._rest = b"".join(self._rest), []
                 if not last:
@@ -80,45 +66,7 @@ class Lines:
 
     def close(self) -> Steps[None]:
         """Let go of the stream."""
-        if self._stream is not None:
-            yield Close(self._stream)
-            self._stream = None
-
-    def _piece(self) -> Steps[bytes | None]:
-        """The next bytes, from where a broken stream ended."""
-        while True:
-            if self._stream is None:
-                headers = {"range": f"bytes={self._at}-"} if self._at else {}
-                path = f"{FILES}/{quoted(self._file)}/content"
-                opened = yield from _open(Request("GET", path, headers=headers))
-                if opened is None:
-                    return None
-                self._stream = opened
-            piece: bytes | Lost | None = yield Read(self._stream)
-            if not isinstance(piece, Lost):
-                self._at += len(piece or b"")
-                self._breaks = 0 if piece else self._breaks
-                return piece
-            self._breaks += 1
-            yield from self.close()
-            if self._breaks == PATIENCE:
-                raise Unreachable(piece.why)
-            yield Pause(pause(self._breaks, piece))
-
-
-def _open(request: Request) -> Steps[Any]:
-    """A stream; None where a range begins at the file's end. Raises `Refused`, `Unreachable`."""
-    for attempt in range(PATIENCE):
-        opened = yield Open(request)
-        if isinstance(opened, Reply):
-            if opened.status == 416:
-                return None
-            if opened.status < 500 and opened.status != 429:
-                raise refusal(opened)
-        elif not isinstance(opened, Lost):
-            return opened
-        yield Pause(pause(attempt, opened))
-    raise refusal(opened) if isinstance(opened, Reply) else Unreachable(opened.why)
+        yield from self._content.close()
 
 
 def lines_of(file: str) -> Steps[None]:
@@ -138,7 +86,7 @@ def as_completed(
     while place.limit != 0:
         before, why = place.after, "the connection broke"
         try:
-            stream = yield from _open(place.request())
+            stream = yield from open_stream(place.request())
             end = yield from place.read(stream)
             yield Close(stream)
             if end is None and (not follow or (has_ended and place.after == before)):

@@ -49,11 +49,13 @@ class Reply:
 class Lost:
     """No answer, or not all of it: the server may have acted on what was sent.
 
-    `is_known`: it has answered before, so that it is away rather than nowhere.
+    `is_known`: it has answered before, so that it is away rather than nowhere. `was_sent`: false
+    where nothing was sent, so that nothing can have been done.
     """
 
     why: str
     is_known: bool = True
+    was_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that is being read."""
+    """An answer that is being read, and how it began: 206 is a part, which its headers name."""
 
     number: int
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from batchmill.client import objects, reading
 from batchmill.client.asking import ask_json
-from batchmill.client.errors import Unreachable, Unreadable
-from batchmill.client.jobs import FILES, JOBS, get, models
+from batchmill.client.errors import ClientError, Conflict, Unreachable, Unreadable
+from batchmill.client.jobs import FILES, JOBS, PAGE, delete_file, get, models, page_of_files
 from batchmill.client.objects import File, Job
 from batchmill.client.sources import Lines, Source, file_id, lines_of
 from batchmill.client.steps import Request, Steps, Upload
 
 CHAT: Final = "/v1/chat/completions"
 UPLOAD_SECONDS: Final = 600.0
+KEY_REUSED: Final = "idempotency_key_reused"
+KEPT_SECONDS: Final = 25 * 3600
+"""How much older than now the upload of a create may be whose key is still known: the day for which
+the server keeps keys, and what may lie between an upload and its create."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +37,26 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Lines that the server has, and what they say of themselves."""
+    """Lines that the server has, and what they say of themselves. `upload`: the file, where it was
+    sent for this job alone."""
 
     file: str
     is_openai: bool
     endpoint: str | None
     model: str | None
+    upload: File | None = None
 
 
 def submit(source: Source, order: Order, name: str | None = None) -> Steps[Job]:
-    """The job. Raises `Unreadable`, `Refused`, `Unreachable`."""
-    return (yield from create((yield from ready(source, order, name)), order))
+    """The job; where its key stands for one that was made of an upload with the same bytes, that
+    one. Raises `Unreadable`, `Refused`, `Unreachable`; `Conflict` for a key of another create."""
+    lines = yield from ready(source, order, name)
+    try:
+        return (yield from create(lines, order))
+    except Conflict as error:
+        if error.code != KEY_REUSED or lines.upload is None:
+            raise
+        return (yield from _made_before(lines, lines.upload, order, error))
 
 
 def ready(source: Source, order: Order, name: str | None = None) -> Steps[Ready]:
@@ -55,8 +69,8 @@ def ready(source: Source, order: Order, name: str | None = None) -> Steps[Ready]
     with lines_of(source, name) as lines:
         _require_some(lines)
         found = yield from _ready(lines, "", order)
-        file = (yield from upload_lines(lines)).id
-    return Ready(file, found.is_openai, found.endpoint, found.model)
+        sent = yield from upload_lines(lines)
+    return replace(found, file=sent.id, upload=sent)
 
 
 def upload(source: Source, name: str | None = None, purpose: str = "batch") -> Steps[File]:
@@ -84,6 +98,41 @@ def create(lines: Ready, order: Order) -> Steps[Job]:
         return (yield from get(made["id"]))
     except Unreachable as error:
         raise Unreachable(f"Job {made['id']} was made. {error}") from None
+
+
+def _made_before(lines: Ready, upload: File, order: Order, refused: Conflict) -> Steps[Job]:
+    """The job that the key stands for, where it was made of the same bytes and asked for the same.
+    The server tells: a create that names the very file is the same create, and makes nothing new.
+    The upload that came too late is deleted."""
+    with suppress(ClientError):  # it is in nobody's way
+        yield from delete_file(upload.id)
+    for file in (yield from _same_bytes(upload)):
+        try:
+            return (yield from create(replace(lines, file=file), order))
+        except Conflict as error:
+            if error.code != KEY_REUSED:
+                raise
+    raise Conflict(
+        "This idempotency_key stands for another job: one of other lines or settings, or of an "
+        "upload that was deleted. Nothing was made. Take a new key for a new job; the other one is "
+        "among client.jobs().",
+        refused.status,
+        refused.code,
+        refused.param,
+    )
+
+
+def _same_bytes(upload: File) -> Steps[list[str]]:
+    """The other files with the same bytes of which a create may have been made whose key is still
+    known, the newest first."""
+    found: list[str] = []
+    after, oldest = "", upload.created_at - KEPT_SECONDS
+    while upload.signature is not None:
+        files, after = yield from page_of_files(PAGE, after, "batch")
+        found += [each.id for each in files if each.signature == upload.signature]
+        if not (after and files) or files[-1].created_at < oldest:
+            break
+    return [each for each in found if each != upload.id]
 
 
 def _body(lines: Ready, order: Order) -> dict[str, Any]:

@@ -73,9 +73,15 @@ class Client:
         """Make a job of a path, the id of an uploaded file, bytes, or rows.
 
         Lines of Mistral's kind need a `model`, where neither they nor the server name just one;
-        those of OpenAI's kind name it themselves. `endpoint` is what the lines say, else chat. A
-        create whose answer was lost is sent again and makes no second job; `idempotency_key` does
-        the same across processes, for a day. `extensions` are further keys of the create.
+        those of OpenAI's kind name it themselves. `endpoint` is what the lines say, else chat.
+        `extensions` are further keys of the create.
+
+        A create whose answer was lost is sent again and makes no second job. With an
+        `idempotency_key`, whoever makes the same call within a day gets the job of the first: with
+        the id of the same file, or with the same bytes while the first upload is on the server
+        (what was uploaded for the second call is then deleted). With other lines or settings, or
+        once the first upload is deleted, it raises `Conflict` with the code
+        `idempotency_key_reused`; then nothing was made, and the second upload is deleted too.
         """
         asked = {"priority": priority, "on_invalid": on_invalid, "webhook_url": webhook_url}
         order = Order(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchmill.client.steps import (
@@ -26,6 +27,20 @@ SILENT = Lost("silent")
 Server = Callable[[Request], Any]
 
 
+@dataclass
+class Opened:
+    """An answer in pieces, of which `CUT` is a break."""
+
+    pieces: Sequence[Any]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def part(data: bytes, at: int, *pieces: Any) -> Opened:
+    """The pieces as the rest of that data from there on."""
+    return Opened(pieces, 206, {"content-range": f"bytes {at}-{len(data) - 1}/{len(data)}"})
+
+
 def reply(body: Any, status: int = 200, **headers: str) -> Reply:
     """An answer with a JSON body."""
     return Reply(status, json.dumps(body).encode(), headers)
@@ -33,7 +48,7 @@ def reply(body: Any, status: int = 200, **headers: str) -> Reply:
 
 class Play:
     """Does what steps want with a `server`: a function from requests to answers. Of an opened
-    one it takes a list of pieces instead, of which `CUT` is a break."""
+    one it takes `Opened` instead, or a list of the pieces of a whole one."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -62,10 +77,12 @@ class Play:
             case Open():
                 self.asked.append(step.request)
                 answer = self._server(step.request)
-                if not isinstance(answer, list):
-                    return answer
-                streams[len(streams) + 1] = iter(answer)
-                return Stream(len(streams))
+                opened = Opened(answer) if isinstance(answer, list) else answer
+                if not isinstance(opened, Opened):
+                    return opened
+                number = max(streams, default=0) + 1
+                streams[number] = iter(opened.pieces)
+                return Stream(number, opened.status, opened.headers)
             case Read():
                 return next(streams[step.stream.number], None)
             case Pause():

@@ -274,19 +274,6 @@ def test_following_ends_at_a_result_that_cannot_be_read() -> None:
     assert len(play.asked) == 1
 
 
-def test_a_download_goes_on_at_the_byte_where_it_broke() -> None:
-    data = b"".join(line(str(n)) for n in range(3))
-
-    def server(request: Request) -> Any:
-        at = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=")[:-1])
-        return [data[at : at + 50], CUT]
-
-    play = Play(server)
-    with pytest.raises(Unreachable):
-        play.run(reading.lines_of("f"))
-    assert [each + b"\n" for each in play.given] == data.splitlines(keepends=True)
-
-
 ENDED = job("SUCCESS", output_file="out", error_file="err", input_files=["in"])
 
 
