@@ -26,8 +26,8 @@ _RELEASE = re.compile(r"_sdks\.py::\w+\[([a-z]+-[a-z]+-[\d.]+)-")
 
 
 class Companies(LoadScopeScheduling):
-    """Tests that share what they start go to one worker. The marks for that in xdist 3.8 reach no
-    scheduler under pytest 9.2, which reads names elsewhere."""
+    """Deals out the tests: those that share what they start go to one worker. The marks for that
+    in xdist 3.8 reach no scheduler under pytest 9.2, which reads names elsewhere."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
@@ -52,9 +52,10 @@ def _turn(item: pytest.Item) -> int:
     ones before the rest, so that none is left alone at the end."""
     if _is_serial(item):
         return 0
-    if "unit" in item.path.parts:
+    path = Path(item.nodeid.partition("::")[0])
+    if "unit" in path.parts:
         return 1
-    return 2 if _is_long(item.path) else 3
+    return 2 if _is_long(path) else 3
 
 
 def _is_serial(item: pytest.Item) -> bool:

@@ -27,7 +27,8 @@ class Call(Struct, frozen=True, gc=False):
 class Answered(Struct, frozen=True, gc=False):
     """2xx with one valid JSON value: `body` as ASCII without line breaks.
 
-    `held_bytes` of the worker's byte budget stay taken; whoever gets the reply releases them.
+    `held_bytes` of the worker's byte budget stay taken, of this and of every other reply that has
+    them; whoever gets the reply releases them.
     """
 
     status: int
@@ -48,6 +49,7 @@ class Refused:
     param: str | None = None
     code: str | None = None
     request_id: str | None = None
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Broken:
     message: str
     status: int | None = None
     body: bytes | None = None
+    held_bytes: int = 0
 
 
 class Load(Struct, frozen=True, gc=False):
@@ -91,6 +94,11 @@ class Load(Struct, frozen=True, gc=False):
 
 
 Reply = Answered | Refused | Overloaded | Unreachable | Broken
+
+
+def held_bytes(reply: Reply) -> int:
+    """How many bytes of the worker's byte budget a reply holds."""
+    return reply.held_bytes if isinstance(reply, Answered | Refused | Broken) else 0
 
 
 class Flight(Protocol):

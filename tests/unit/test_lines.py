@@ -179,7 +179,15 @@ def test_a_lone_surrogate_in_a_body_is_replaced_when_it_is_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{}", b'{"custom_id":"a"}', b"[1]", b'{"custom_id":"a","body":' + b"[" * 10**5]
+    "raw",
+    [
+        b"",
+        b"{}",
+        b'{"custom_id":"a"}',
+        b"[1]",
+        b'{"custom_id":"a","body":' + b"[" * 10**5,
+        rb'{"x":"\ud800","custom_id":"a","body":' + b"[" * 10**5,
+    ],
 )
 def test_what_validation_cannot_have_seen_does_not_open(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

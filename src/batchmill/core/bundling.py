@@ -15,7 +15,16 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Reply, Unreachable
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Call,
+    Flight,
+    Overloaded,
+    Reply,
+    Unreachable,
+    held_bytes,
+)
 from batchmill.clock import Clock, jitter
 from batchmill.core.bundle import BUNDLE_BYTES, EMBEDDINGS, Piece, body_of, piece_of, taken_apart
 from batchmill.core.gate import Gate, Route
@@ -31,9 +40,7 @@ log = structlog.get_logger()
 class Desk(Protocol):
     """What the dispatcher does with single lines, and with those of a call, too."""
 
-    def finish(
-        self, line: OpenLine, custom_id: bytes, outcome: Outcome, held_bytes: int = 0
-    ) -> None:
+    def finish(self, line: OpenLine, custom_id: bytes, outcome: Outcome, held: int = 0) -> None:
         """Give the line its outcome."""
 
     def delay(self, line: OpenLine, until: float) -> None:
@@ -76,7 +83,9 @@ class Bundles:
     def send(self, link: Link, line: OpenLine, route: Route, now: float) -> bool:
         """Send a line that was taken from the pool together with those that follow it there; False
         where it is to go by itself."""
-        if route[0] != EMBEDDINGS or link.gate.asides or not link.trust.may_ask(route, now):
+        if route[0] != EMBEDDINGS or link.gate.is_aside(route):
+            return False
+        if not link.trust.may_ask(route, now):
             return False
         first = piece_of(line)
         if first is None:
@@ -137,19 +146,19 @@ class Bundles:
             if (limits := bundle.link.gate.limits) is not None:
                 length = sum(piece.line.end - piece.line.start for piece in bundle.pieces)
                 limits.settle(bundle.pieces[0].line, bundle.tokens, reply, length)
-            outcomes, held_bytes = None, 0
+            held, outcomes = held_bytes(reply), None
             if isinstance(reply, Answered):
-                outcomes, held_bytes = taken_apart(reply, bundle.pieces), reply.held_bytes
+                outcomes = taken_apart(reply, bundle.pieces)
             if outcomes is None:
                 self._came_to_nothing(bundle, reply)
             else:
-                held_bytes = self._answered(bundle, outcomes, held_bytes)
-            self._released(held_bytes)
+                held = self._answered(bundle, outcomes, held)
+            self._released(held)
             self._desk.refill(bundle.link)
         except Exception as error:  # noqa: BLE001 - the worker ends with it
             self._desk.broke(error)
 
-    def _answered(self, bundle: Bundle, outcomes: list[Outcome], held_bytes: int) -> int:
+    def _answered(self, bundle: Bundle, outcomes: list[Outcome], held: int) -> int:
         """Give the lines their outcomes. What of the held bytes is not passed on with them."""
         bundle.link.trust.went_well(bundle.route)
         now = self._clock.boot()
@@ -157,9 +166,9 @@ class Bundles:
         bundle.link.gate.took(now - bundle.sent_at, 0, now)
         for piece, outcome in zip(bundle.seats, outcomes, strict=True):
             if piece is not None and not piece.line.shard.gone:
-                self._desk.finish(piece.line, piece.custom_id, outcome, held_bytes)
-                held_bytes = 0
-        return held_bytes
+                self._desk.finish(piece.line, piece.custom_id, outcome, held)
+                held = 0
+        return held
 
     def _came_to_nothing(self, bundle: Bundle, reply: Reply) -> None:
         """The engine's state is noted as ever. Lines that it did not get, or that it asks to wait,

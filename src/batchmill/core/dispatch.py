@@ -16,7 +16,16 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from batchmill.calls import Answered, Broken, Call, Flight, Overloaded, Refused, Reply
+from batchmill.calls import (
+    Answered,
+    Broken,
+    Call,
+    Flight,
+    Overloaded,
+    Refused,
+    Reply,
+    held_bytes,
+)
 from batchmill.clock import Clock, jitter
 from batchmill.core.bundling import Bundles
 from batchmill.core.collect import Collector
@@ -137,6 +146,12 @@ class Dispatcher:
 
     def ring(self) -> None:
         """Something may be sendable now: fill the engines' windows, the emptiest first."""
+        try:
+            self._fill()
+        except Exception as error:  # noqa: BLE001 - the worker ends with it
+            self.broke(error)
+
+    def _fill(self) -> None:
         links = list(self.links) if self._tasks is not None else []
         while links:
             link = min(links, key=_load)
@@ -176,7 +191,7 @@ class Dispatcher:
             attempt.custom_id, body = open_line(line.raw)
             if model := attempt.route[1]:
                 body = with_model(body, model)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._returned(attempt)
             message = "The input of this line could not be read back; it has been damaged."
             self.finish(line, b"null", Outcome(Fate.FAILED, code="internal_error", message=message))
@@ -199,10 +214,10 @@ class Dispatcher:
             self._returned(attempt)
             if (limits := attempt.link.gate.limits) is not None:
                 limits.settle(attempt.line, attempt.tokens, reply)
-            if not attempt.line.shard.gone:
+            if attempt.line.shard.gone:
+                self._released(held_bytes(reply))
+            else:
                 self._act(attempt, reply)
-            elif isinstance(reply, Answered):
-                self._released(reply.held_bytes)
             self.refill(attempt.link)
         except Exception as error:  # noqa: BLE001 - the worker ends with it
             self.broke(error)
@@ -283,7 +298,7 @@ class Dispatcher:
             outcome = Outcome(
                 Fate.SUCCEEDED, reply.status, reply.body, reply.request_id, usage=reply.usage
             )
-            self.finish(line, attempt.custom_id, outcome, held_bytes=reply.held_bytes)
+            self.finish(line, attempt.custom_id, outcome, reply.held_bytes)
             if reply.usage.output_tokens:
                 self.pool.lengths.learn(line, reply.usage.output_tokens)
             return
@@ -301,8 +316,9 @@ class Dispatcher:
         self.note(gate, route, reply, decision, attempt.sent_at, now)
         match decision:
             case Finish(outcome):
-                self.finish(line, attempt.custom_id, outcome)
+                self.finish(line, attempt.custom_id, outcome, held_bytes(reply))
             case Again(after_seconds=after) | SetAside(after_seconds=after):
+                self._released(held_bytes(reply))
                 self.delay(line, now + after)
 
     def delay(self, line: OpenLine, until: float) -> None:
@@ -350,13 +366,12 @@ class Dispatcher:
             case _ if isinstance(reply, Refused):
                 gate.answered(route, well=False)
 
-    def finish(
-        self, line: OpenLine, custom_id: bytes, outcome: Outcome, held_bytes: int = 0
-    ) -> None:
-        """Give the line its outcome: from here on it is the collector's to make durable."""
+    def finish(self, line: OpenLine, custom_id: bytes, outcome: Outcome, held: int = 0) -> None:
+        """Give the line its outcome: from here on it is the collector's to make durable, and to
+        release the bytes of the budget that are `held` for it."""
         shard = line.shard
         if shard.settled[line.local]:
-            self._released(held_bytes)
+            self._released(held)
             return
         write_outcome(
             shard,
@@ -366,7 +381,7 @@ class Dispatcher:
             outcome,
             self._formats,
             self._collector,
-            held_bytes,
+            held,
         )
         if shard.serial:
             self._collector.hurry()

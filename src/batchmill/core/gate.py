@@ -5,6 +5,7 @@ Pure but for its own state: time comes in as an argument (seconds of `Clock.boot
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from math import inf
 
@@ -55,6 +56,8 @@ class Gate:
     overloads: int = 0
     asides: dict[Route, Aside] = field(default_factory=dict)
     answers: dict[Route, int] = field(default_factory=dict)
+    answered_calls: int = 0
+    """How many calls it has answered well."""
     faults: dict[Route, int] = field(default_factory=dict)
     """500 and the like on end: since it answered a line of the route last."""
     alone: bool = False
@@ -74,11 +77,6 @@ class Gate:
         if self.alone or self.in_flight + 1 > self.allowed:
             return True
         return self.limits is not None and self.limits.is_full
-
-    @property
-    def answered_calls(self) -> int:
-        """How many calls it has answered well."""
-        return sum(self.answers.values())
 
     def has_room(self, now: float) -> bool:
         """Whether any line at all may be sent now."""
@@ -126,6 +124,7 @@ class Gate:
                 self.asides.pop(route, None)
         if well:
             self.answers[route] = self.answers.get(route, 0) + 1
+            self.answered_calls += 1
             self.overloads = 0
             if self.window is None and self.allowed < self.concurrency:
                 grown = self.allowed + 1.0 / max(1.0, self.allowed)
@@ -188,6 +187,17 @@ class Gate:
                 reason = "it answers every line with HTTP 500 or no JSON"
                 until = now + OUTAGE_TRIAL_SECONDS
                 self.asides[route] = Aside(reason, since=now, until=until)
+
+    def is_aside(self, route: Route) -> bool:
+        """Whether the engine, or the route there, has a fault that has not been seen to end."""
+        return _WHOLE in self.asides or route in self.asides
+
+    def keep_routes(self, routes: Collection[Route]) -> None:
+        """Forget what is known of all others. Names of models are the users': there is no end of
+        them, and nobody waits for what is known of these."""
+        for known in (self.asides, self.answers, self.faults):
+            for route in [each for each in known if each not in routes and each != _WHOLE]:
+                del known[route]
 
     def is_in_outage(self, route: Route) -> bool:
         """Whether all lines of the route got 500 or the like, for a while."""

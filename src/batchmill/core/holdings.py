@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from batchmill.core.gate import Route
 from batchmill.core.work import OpenShard
 from batchmill.errors import LedgerUnavailable
 from batchmill.model import Answer, JobId, Kind, Lease, Verdict
@@ -68,6 +69,12 @@ class Holdings:
     def shards(self) -> list[OpenShard]:
         """The shards being run."""
         return [held.shard for held in self._held.values() if held.shard is not None]
+
+    def routes(self) -> set[Route]:
+        """Where the lines of these go."""
+        return {
+            (shard.job.endpoint, name) for shard in self.shards() for name in shard.names.values()
+        }
 
     def holds_of(self, job: JobId) -> bool:
         """Whether a shard of that job is being run."""

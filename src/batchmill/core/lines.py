@@ -279,9 +279,10 @@ def open_line(raw: bytes) -> tuple[bytes, bytes]:
     `ValueError` for bytes that validation cannot have seen.
     """
     try:
-        line = _OPENED.decode(raw)
-    except ValueError:
-        line = _OPENED.decode(without_lone_surrogates(raw))
+        try:
+            line = _OPENED.decode(raw)
+        except ValueError:
+            line = _OPENED.decode(without_lone_surrogates(raw))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     custom_id = bytes(line.custom_id)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -94,6 +94,11 @@ class Links:
                 each.status = replace(each.status, models=before.models, seen_at=before.seen_at)
             elif each.spec.connect_to:
                 each.status = replace(each.status, models=replicas.get(each.spec.url, ()))
+
+    def keep_routes(self, routes: Collection[Route]) -> None:
+        """Keep only what is known of these routes, and what concerns all of an engine."""
+        for each in self._links:
+            each.gate.keep_routes(routes)
 
     async def watch(self, clock: Clock, changed: Callable[[], None]) -> None:
         """Probe all of them and follow their schedules for ever, also those that are added;

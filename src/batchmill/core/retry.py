@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from hashlib import blake2b
 from typing import TypeGuard, assert_never
 
 from batchmill.calls import (
@@ -40,6 +41,9 @@ OUTAGE_FAULTS = 8
 line alone gets."""
 BACKOFF_SECONDS = 0.5
 BACKOFF_LIMIT_SECONDS = 30.0
+RETRY_AFTER_LIMIT_SECONDS = 120.0
+"""So long at most a line waits because an engine asked it to: some ask for a day and are back in
+minutes. How much is sent meanwhile is the gate's to decide."""
 
 _ENGINE_FAULTS = frozenset({401, 402, 407})
 _GATEWAY_FAULTS = {502: "bad_gateway", 504: "gateway_timeout"}
@@ -72,7 +76,8 @@ class History:
     """A connection was lost under it: it goes out on a fresh one, whose loss leaves no doubt."""
     waits: int = 0
     refusals: int = 0
-    last_body: bytes | None = None
+    last_fault: bytes | None = None
+    """A digest of its body: many lines may wait for long."""
     answers_seen: int = 0
     by_itself: bool = False
     """A call that carried it with others came to nothing: it goes in one of its own."""
@@ -156,7 +161,8 @@ def decide(
             return Finish(Outcome(Fate.SUCCEEDED, status, body, request_id, usage=usage))
         case Overloaded(retry_after_seconds=asked):
             history.waits += 1
-            wait = max(asked or 0.0, backoff(history.waits - 1, jitter))
+            asked = min(asked or 0.0, RETRY_AFTER_LIMIT_SECONDS)
+            wait = max(asked, backoff(history.waits - 1, jitter))
             return Again(wait, overloaded=True)
         case Unreachable(message=message):
             return SetAside(Scope.ENGINE, message, backoff(0, jitter))
@@ -250,10 +256,11 @@ def _faulty(
     the engine has answered somebody else each time in between. Where it has answered nobody it may
     be the engine's: the line waits for longer, and in an outage for longer than most last."""
     knows_better = answers > history.answers_seen
-    again = history.faults > 0 and history.last_body == reply.body and knows_better
+    fault = blake2b(reply.body or b"", digest_size=16).digest()
+    again = history.last_fault == fault and knows_better
     history.faults += 1
     history.repeats = history.repeats + 1 if again else 0
-    history.last_body, history.answers_seen = reply.body, answers
+    history.last_fault, history.answers_seen = fault, answers
     if history.repeats >= BELIEVED_REPEATS or history.faults >= MAX_FAULTS:
         code = "not_json" if isinstance(reply, Broken) else "engine_error"
         return Finish(_failed(reply.status, reply.body, reply.message, code))

@@ -267,7 +267,7 @@ class Window:
         if self.size < 0.9 * before:
             self._decide("calls wait too long for the time they have", now)
         elif self.size > 1.1 * before:
-            self._decide("calls are answered in time", now)
+            self._decide("the engine answers well", now)
 
     def _recovered(self, now: float) -> None:
         """One more with each answer, as far as to what it was."""

@@ -221,11 +221,9 @@ class Worker:
 
     def _may_send(self, now: float) -> bool:
         """Whether any line may be sent: its answer could be kept, and the leases are ours."""
-        if self._heart is None or self._heart.fenced(now):
+        if self._heart is None or self._heart.fenced(now) or self._stopping:
             return False
-        if not self._storeroom.is_open or self._stopping:
-            return False
-        return self._collector.has_room()
+        return self._storeroom.is_open and self._collector.has_room()
 
     def _told(self, asked: Sequence[Lease], renewal: Renewal, until: float) -> None:
         for lease in asked:
@@ -316,7 +314,7 @@ class Worker:
         now = self._clock.boot()
         if self._heart is None or self._heart.fenced(now) or self._stopping:
             return None
-        return self._appetite.want(low, now, may_send=self._may_send(now))
+        return self._appetite.want(low, now, may_send=self._storeroom.is_open)
 
     def _when_low(self, job: JobId, lines: int) -> None:
         if self._claim_wake.is_set():
@@ -368,9 +366,10 @@ class Worker:
             await self._clock.sleep(self._rules.timing.beat_seconds)
 
     async def _watch_others(self) -> None:
-        """Once a beat: pass on lines that only engines of other workers serve."""
+        """Once a beat: pass on what only engines of other workers serve; forget what is over."""
         while True:
             await self._clock.sleep(self._rules.timing.beat_seconds)
+            self._links.keep_routes(self._holdings.routes())
             if shards := without_engine(self._holdings.shards(), self._pool, tuple(self._links)):
                 await pass_lines_on(shards, self._stores.ledger, self._owner)
 

@@ -1,5 +1,6 @@
-"""How many calls a worker that has just begun may have out: whoever is killed asks again for all of
-them. Why it is so stands in `docs/decisions/0011-the-window.md`. Pure but for its own state."""
+"""How many calls a worker that has just begun may have out at an engine: whoever is killed asks
+again for all of them. Why it is so stands in `docs/decisions/0011-the-window.md`. Pure but for its
+own state."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 SECONDS = 10.0
-"""So long a worker is young."""
+"""So long it is young."""
 LEAST = 64.0
 SHARE = 1 / 16
 

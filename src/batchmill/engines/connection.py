@@ -113,7 +113,6 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(self, buffer: bytearray, max_reply_bytes: int) -> None:
-        self._buffer = buffer
         self._view = memoryview(buffer)
         self._parser = AnswerParser(max_reply_bytes)
         self._loop = asyncio.get_running_loop()
@@ -153,8 +152,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._view  # asyncio's TLS writes to a part of it, which of a bytearray is a copy
 
     def buffer_updated(self, nbytes: int) -> None:
         exchange, parser = self._exchange, self._parser

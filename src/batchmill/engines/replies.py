@@ -62,10 +62,9 @@ def classify(status: int, header: Header, raw: bytes, *, now: float) -> Reply:
         return _answered(status, header, raw)
     if status in {429, 503}:
         return Overloaded(status, error_body(raw), retry_after_seconds(header, now=now))
-    fault = fault_of(status, raw)
-    return Refused(
-        status, error_body(raw), fault.message, fault.param, fault.code, _request_id(header)
-    )
+    fault, body = fault_of(status, raw), error_body(raw)
+    request_id, size_bytes = _request_id(header), len(body)
+    return Refused(status, body, fault.message, fault.param, fault.code, request_id, size_bytes)
 
 
 def usage_of(body: bytes) -> Usage:
@@ -113,7 +112,8 @@ def _not_json(status: int, raw: bytes) -> Broken:
         message = f"The engine answered HTTP {status} with a body that is not valid JSON."
     else:
         message = f"The engine answered HTTP {status} with an empty body."
-    return Broken("not_json", message, status, error_body(raw))
+    body = error_body(raw)
+    return Broken("not_json", message, status, body, len(body))
 
 
 def _usage(counts: _Counts | None) -> Usage:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from batchmill import __version__
 from batchmill.calls import (
-    Answered,
     Broken,
     Call,
     EngineDown,
@@ -23,6 +22,7 @@ from batchmill.calls import (
     Load,
     Reply,
     Unreachable,
+    held_bytes,
 )
 from batchmill.clock import Clock
 from batchmill.engines.address import Address, address_of
@@ -100,8 +100,7 @@ class HttpTransport:
             if type(answer) is Broken and answer.kind == "stale":
                 self._stop_reuse()
             reply = self._classified(answer) if isinstance(answer, HttpAnswer) else answer
-            kept = reply.held_bytes if isinstance(reply, Answered) else 0
-            self._budget.resize(exchange.ticket, kept)
+            self._budget.resize(exchange.ticket, held_bytes(reply))
             landed(reply)
 
         head = self._head(call.path)
@@ -261,7 +260,7 @@ class HttpTransport:
                 )
         except TimeoutError:
             return Unreachable(f"{address.name} cannot be reached: connecting took too long")
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call must not hang
             return Unreachable(f"{address.name} cannot be reached: {_why(error)}")
         if not connection.is_open():
             return Unreachable(f"{address.name} closes connections as soon as they are made")

@@ -150,6 +150,16 @@ async def test_an_answer_may_end_with_its_connection(version: bytes) -> None:
     assert isinstance(reply, Answered)
 
 
+@pytest.mark.parametrize("status", ["422 Unprocessable", "500 Oh no", "200 OK"])
+async def test_what_is_no_answer_is_counted_too(status: str) -> None:
+    body = b"no JSON " * 5_000
+    budget = ByteBudget(96_000_000)
+    framed = head(status, f"Content-Length: {len(body)}") + body
+    reply = await reply_to(answering(framed), budget=budget)
+    assert isinstance(reply, Refused | Broken)
+    assert budget.spent_bytes == reply.held_bytes == len(reply.body or b"") > 0
+
+
 async def test_a_large_answer_is_read_whole_and_counted() -> None:
     text = "x" * 3_000_000
     body = json.dumps({"text": text}).encode()
@@ -232,6 +242,18 @@ async def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     reply = await ask(transport_to("http://engine.invalid/v1"), CALL)
     assert isinstance(reply, Unreachable)
     assert "engine.invalid" in reply.message
+
+
+async def test_whatever_goes_wrong_in_connecting_the_call_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", breaks)
+    reply = await reply_to(answering(OK))
+    assert isinstance(reply, Unreachable)
+    assert "out of luck" in reply.message
 
 
 async def test_a_server_without_tls_is_unreachable_over_https() -> None:
@@ -746,6 +768,20 @@ async def test_calls_go_over_tls_to_a_trusted_engine(
             reply = await ask(transport, Call("/v1/ocr", b'"' + b"x" * 300_000 + b'"', 20))
             assert isinstance(reply, Answered)
         assert server.connections == 1
+        await transport.close()
+
+
+async def test_a_long_answer_over_tls_comes_as_it_was_sent(
+    tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    body = json.dumps({"numbers": list(range(30_000))}).encode()
+    long = head("200 OK", f"Content-Length: {len(body)}") + body
+    async with ScriptedEngine(answering(long), tls=tls) as server:
+        transport = transport_to(server.url)
+        reply = await ask(transport, CALL)
+        assert isinstance(reply, Answered)
+        assert reply.body == body
         await transport.close()
 
 

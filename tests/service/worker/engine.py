@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from batchmill.calls import Answered, Call, EngineDown, Flight, Load, Reply
+from batchmill.calls import Answered, Call, EngineDown, Flight, Load, Reply, held_bytes
 
 Script = Callable[[str], Awaitable[Reply]]
 """What becomes of the line with that text."""
@@ -52,8 +52,7 @@ class Engine:
 
     def landed(self, reply: Reply) -> None:
         """A call came to its end."""
-        if isinstance(reply, Answered):
-            self.held_bytes += reply.held_bytes
+        self.held_bytes += held_bytes(reply)
 
     def ended(self) -> None:
         """A call is no longer out."""

@@ -109,7 +109,7 @@ async def test_chats_are_never_put_together(mill: Mill) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        Refused(400, b"{}", "one of them is too long"),
+        Refused(400, b"{}", "one of them is too long", held_bytes=2),
         Refused(500, b"{}", "no"),
         Refused(502, b"{}", "no"),
         Broken("reset", "lost"),
@@ -152,6 +152,20 @@ async def test_what_was_not_taken_goes_together_again(mill: Mill, reply: Reply) 
     assert job.succeeded == 4
     sizes = [len(call) for call in engine.calls]
     assert sizes in ([4, 4], [4, 1, 3]), "a trial is sent by itself"
+
+
+async def test_a_model_that_is_refused_keeps_no_others_from_going_together(mill: Mill) -> None:
+    async def knows_no_n(inputs: str) -> Reply:
+        return Refused(404, b"{}", "no such model") if "other-" in inputs else await embeds(inputs)
+
+    engine = Embedder(knows_no_n)
+    engine.served = ("m", "n")
+    await mill.start(engine, per_call=4)
+    unknown = await mill.job(1, "other", model="n", embeddings=True)
+    await engine.got(1)
+    assert (await mill.ended(await mill.job(12, embeddings=True))).succeeded == 12
+    assert sum(len(call) > 1 for call in engine.calls) >= 3
+    await mill.cancel(unknown)
 
 
 async def test_an_engine_that_answers_in_another_form_is_not_asked_again(mill: Mill) -> None:

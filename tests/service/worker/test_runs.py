@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from batchmill.calls import Overloaded, Refused, Reply, Unreachable
+from batchmill.calls import Broken, Overloaded, Refused, Reply, Unreachable
 from batchmill.core.work import OpenShard
 from batchmill.model import JobState, Stream
 from tests.service.worker.engine import Engine, Held, InTurn, answer_to, answers
@@ -24,11 +24,28 @@ async def test_every_line_is_sent_once_and_stands_in_input_order(mill: Mill) -> 
 
 async def test_a_line_the_engine_refuses_stands_in_the_error_file(mill: Mill) -> None:
     async def refuses_one(text: str) -> Reply:
-        return Refused(400, b"{}", "no") if text == "line-3" else answer_to(text)
+        return Refused(400, b"{}", "no", held_bytes=2) if text == "line-3" else answer_to(text)
 
     await mill.start(Engine(refuses_one))
     job = await mill.ended(await mill.job(9))
     assert (job.state, job.succeeded, job.failed) == (JobState.COMPLETED, 8, 1)
+
+
+async def test_what_is_no_answer_holds_no_bytes_while_its_line_waits(mill: Mill) -> None:
+    async def faulty(_: str) -> Reply:
+        return Refused(500, b"x" * 1000, "no", held_bytes=1000)
+
+    async def unreadable(_: str) -> Reply:
+        return Broken("not_json", "no", 200, b"y" * 1000, 1000)
+
+    held = Held()
+    engine = Engine(InTurn(faulty, unreadable, held))
+    running = await mill.start(engine, concurrency=1)
+    job = await mill.job(1)
+    await engine.got(3)
+    assert running.held_bytes == 0
+    held.let_go()
+    assert (await mill.ended(job)).succeeded == 1
 
 
 async def test_an_engine_that_is_busy_or_away_gets_the_line_again(mill: Mill) -> None:

@@ -60,12 +60,10 @@ class Desk:
     delayed: list[OpenLine] = field(default_factory=list)
     refills: int = 0
 
-    def finish(
-        self, line: OpenLine, custom_id: bytes, outcome: Outcome, held_bytes: int = 0
-    ) -> None:
+    def finish(self, line: OpenLine, custom_id: bytes, outcome: Outcome, held: int = 0) -> None:
         assert custom_id == b'"c%d"' % line.local
         self.finished[line.number] = outcome
-        self.held_bytes.append(held_bytes)
+        self.held_bytes.append(held)
 
     def delay(self, line: OpenLine, until: float) -> None:
         self.delayed.append(line)

@@ -42,6 +42,23 @@ def test_a_route_set_aside_leaves_the_other_routes_open() -> None:
     assert gate.blocked(CHAT, 0.0) is None
 
 
+def test_what_is_known_of_a_route_that_nobody_needs_is_forgotten() -> None:
+    gate = Gate(8)
+    gate.answered(CHAT, well=True)
+    gate.answered(OCR, well=True)
+    gate.set_aside(Scope.ROUTE, OCR, "404", sent_at=0.0, now=0.0)
+    gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=0.0, now=0.0)
+    gate.faulted(OCR, sent_at=0.0, now=0.0)
+    gate.set_aside(Scope.ROUTE, OCR, "404", sent_at=0.0, now=0.0)
+    gate.set_aside(Scope.ENGINE, CHAT, "down", sent_at=0.0, now=0.0)
+    assert gate.is_aside(CHAT)
+    gate.keep_routes({CHAT})
+    assert (list(gate.answers), gate.faults, gate.answered_calls) == ([CHAT], {}, 2)
+    assert gate.down_reason() == "down"
+    gate.answered(CHAT, well=True)
+    assert not gate.is_aside(OCR)
+
+
 def test_faults_of_calls_sent_before_the_first_fault_count_once() -> None:
     gate = Gate(64)
     for _ in range(64):

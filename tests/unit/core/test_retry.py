@@ -19,6 +19,7 @@ from batchmill.core.retry import (
     MAX_STRIKES_ALONE,
     MAX_TIMEOUTS,
     MAX_WAITS_IN_VAIN,
+    RETRY_AFTER_LIMIT_SECONDS,
     Again,
     Decision,
     Finish,
@@ -92,6 +93,12 @@ def test_retry_after_is_waited_for_at_least() -> None:
     step = next_step(Overloaded(429, b"null", retry_after_seconds=70.0), History())
     assert isinstance(step, Again)
     assert step.after_seconds >= 70.0
+
+
+def test_no_line_waits_for_a_day_because_an_engine_asks_it_to() -> None:
+    step = next_step(Overloaded(429, b"null", retry_after_seconds=86_400.0), History())
+    assert isinstance(step, Again)
+    assert step.after_seconds == RETRY_AFTER_LIMIT_SECONDS
 
 
 def test_nothing_sent_sets_the_engine_aside() -> None:
