@@ -44,6 +44,9 @@ from batchmill.ports import Formats, Ledger
 
 log = structlog.get_logger()
 
+ALARM_SECONDS = 0.002
+"""How close behind each other alarms ring."""
+
 
 class Attempt(Struct, eq=False):
     """One line on its way to an engine and back. `flight` is None while its line is noted;
@@ -255,8 +258,10 @@ class Dispatcher:
             flight.abort()
 
     def _set_alarm(self, link: Link, now: float) -> None:
-        """Ring when the next delayed line or closed gate opens. A line whose time has come waits
-        for a gate that has no room now."""
+        """Ring when the next delayed line or closed gate opens, unless it rings in a moment anyway.
+        A line whose time has come waits for a gate that has no room now."""
+        if self._alarm is not None and self._alarm_at <= now + ALARM_SECONDS:
+            return
         known = (self.pool.wakes_at(), link.gate.opens_at(now))
         moments = [moment for moment in known if moment is not None and moment > now]
         if not moments:
@@ -267,7 +272,7 @@ class Dispatcher:
                 return
             self._alarm.cancel()
         self._alarm_at = at
-        wait = max(0.001, at - now)
+        wait = max(ALARM_SECONDS, at - now)
         self._alarm = asyncio.get_running_loop().call_later(wait, self._alarm_rings)
 
     def _alarm_rings(self) -> None:

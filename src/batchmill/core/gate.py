@@ -58,6 +58,9 @@ class Gate:
     answers: dict[Route, int] = field(default_factory=dict)
     answered_calls: int = 0
     """How many calls it has answered well."""
+    openings: int = 0
+    """How often something that was aside has been found to work, or may work: then it is no longer
+    so that nothing opens before its time."""
     faults: dict[Route, int] = field(default_factory=dict)
     """500 and the like on end: since it answered a line of the route last."""
     alone: bool = False
@@ -119,9 +122,9 @@ class Gate:
         if well and self.faults:
             self.faults.pop(route, None)
         if self.asides:
-            self.asides.pop(_WHOLE, None)
+            self._open(_WHOLE)
             if not self.is_in_outage(route):
-                self.asides.pop(route, None)
+                self._open(route)
         if well:
             self.answers[route] = self.answers.get(route, 0) + 1
             self.answered_calls += 1
@@ -192,11 +195,26 @@ class Gate:
         """Whether the engine, or the route there, has a fault that has not been seen to end."""
         return _WHOLE in self.asides or route in self.asides
 
+    def aside_until(self, route: Route) -> float:
+        """When a trial of it may go at the earliest, where none is out."""
+        asides = (self.asides.get(key) for key in (_WHOLE, route))
+        return max((aside.until for aside in asides if aside is not None), default=0.0)
+
+    def open_all(self) -> None:
+        """Nothing is aside any more, as far as is known."""
+        self.asides.clear()
+        self.openings += 1
+
+    def _open(self, route: Route) -> None:
+        self.openings += self.asides.pop(route, None) is not None
+
     def keep_routes(self, routes: Collection[Route]) -> None:
         """Forget what is known of all others. Names of models are the users': there is no end of
         them, and nobody waits for what is known of these."""
-        for known in (self.asides, self.answers, self.faults):
-            for route in [each for each in known if each not in routes and each != _WHOLE]:
+        for route in [each for each in self.asides if each not in routes and each != _WHOLE]:
+            self._open(route)
+        for known in (self.answers, self.faults):
+            for route in [each for each in known if each not in routes]:
                 del known[route]
 
     def is_in_outage(self, route: Route) -> bool:
@@ -221,6 +239,7 @@ class Gate:
         """A probe found the engine answering: let a trial line through at once."""
         if (aside := self.asides.get(_WHOLE)) is not None:
             aside.until, aside.sighted = 0.0, True
+            self.openings += 1
 
     def was_up(self, sent_at: float) -> bool:
         """Whether the engine was not known to be away as that call went out: it had answered since

@@ -157,7 +157,7 @@ def _change(link: Link, spec: EngineSpec, transport: Transport, out: Out) -> Non
     that was learned holds, but what is out counts on."""
     fresh, seen = new_link(spec, transport), link.status
     if is_same_but_for_the_way(link.spec, spec):
-        link.gate.asides.clear()
+        link.gate.open_all()
     else:
         for route in out(link):
             fresh.gate.sent(route)

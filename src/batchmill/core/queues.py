@@ -7,9 +7,11 @@ own state. Whose turn it is among jobs: `pool.py`.
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from batchmill.core.gate import Gate, Route
 from batchmill.core.sweep import Sweep
@@ -30,11 +32,19 @@ class Queue:
     """The job's last lines are here, as far as is known."""
 
 
+LOOK_SECONDS = 0.05
+"""How often it is looked whether a trial of what is set aside is still out."""
+
+
 class Course:
     """One engine's way through the models of a job: those that it serves, in the order in which
-    lines of them came. Which these are is not asked anew until `begin`."""
+    lines of them came. Which these are is not asked anew until `begin`.
 
-    __slots__ = ("_gate", "_queues", "_serves", "at")
+    A job may name thousands of models that the engine has refused: each is looked at once until
+    its time comes, not with every line.
+    """
+
+    __slots__ = ("_gate", "_held", "_openings", "_queues", "_serves", "_times", "at")
 
     def __init__(self, gate: Gate, serves: Serves, queues: Iterable[Queue]) -> None:
         self._gate, self._serves = gate, serves  # it keeps its gate, and so its number
@@ -45,17 +55,27 @@ class Course:
         """Ask anew which of these the engine serves; it stays where it is, if it may."""
         its = (queue for queue in queues if queue.sweep.lines and self._serves(queue.route[1]))
         self._queues = OrderedDict((queue.route[1], queue) for queue in its)
+        self._held: dict[str, Queue] = {}
+        """Those whose model was aside when it was looked at, out of the others' way,"""
+        self._times: list[tuple[float, str]] = []
+        """and when to look at each again."""
+        self._openings = self._gate.openings
         if self.at is not None and self.at.route[1] not in self._queues:
             self.at = None
 
     def join(self, queue: Queue) -> None:
         """There are lines in a queue that had none."""
-        if self._serves(queue.route[1]):
-            self._queues[queue.route[1]] = queue
+        model = queue.route[1]
+        if model in self._held:
+            self._held[model] = queue
+        elif self._serves(model):
+            self._queues[model] = queue
 
     def next(self, now: float, others: Collection[Course]) -> Queue | None:
         """The queue whose line the engine takes now. While it may get none of the model it is at,
         others go, and it comes back."""
+        if self._held:
+            self._look_again(now)
         if self.at is None or not self.at.sweep.lines:
             self.at = self._following({course.at for course in others if course is not self})
         gate = self._gate
@@ -63,17 +83,45 @@ class Course:
             return self.at
         if gate.admits(self.at.route, now):
             return self.at
-        waiting = (queue for queue in self._queues.values() if queue.sweep.lines)
-        return next((queue for queue in waiting if gate.admits(queue.route, now)), None)
+        return self._first_admitted(now)
 
     def lines(self, most: int) -> int:
         """How many lines wait for the engine, counted until there are so many."""
         found = 0
-        for queue in self._queues.values():
+        for queue in chain(self._queues.values(), self._held.values()):
             found += queue.sweep.lines
             if found >= most:
                 break
         return found
+
+    def _first_admitted(self, now: float) -> Queue | None:
+        found: Queue | None = None
+        held = []
+        for queue in self._queues.values():
+            if not queue.sweep.lines:
+                continue
+            if self._gate.admits(queue.route, now):
+                found = queue
+                break
+            if self._gate.is_aside(queue.route):
+                held.append(queue)
+        for queue in held:
+            model = queue.route[1]
+            self._held[model] = self._queues.pop(model)
+            until = max(now + LOOK_SECONDS, self._gate.aside_until(queue.route))
+            heapq.heappush(self._times, (until, model))
+        return found
+
+    def _look_again(self, now: float) -> None:
+        """Let those in again whose time has come; all of them, where something works again."""
+        if self._openings != self._gate.openings:
+            self._openings = self._gate.openings
+            self._queues.update(self._held)
+            self._held.clear()
+            self._times.clear()
+        while self._times and self._times[0][0] <= now:
+            _, model = heapq.heappop(self._times)
+            self._queues[model] = self._held.pop(model)
 
     def _following(self, taken: Collection[Queue | None]) -> Queue | None:
         """The first that waits and that no other engine is at, else the first that waits."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from batchmill.core.gate import Gate
+from batchmill.core.gate import ASIDE_SECONDS, Gate, Route
 from batchmill.core.pool import Pool
-from batchmill.core.retry import History
+from batchmill.core.retry import History, Scope
 from batchmill.core.slots import Slot, Slots
 from batchmill.core.work import OpenLine, OpenShard
 from batchmill.model import (
@@ -27,13 +27,15 @@ from batchmill.model import (
     Verdict,
 )
 
+CHAT = "/v1/chat/completions"
+
 
 def shard_of(job: str, tenant: str = "t", n: int = 0, priority: int = 0) -> OpenShard:
     noun = Job(
         JobId(job),
         TenantId(tenant),
         Dialect.MISTRAL,
-        "/v1/chat/completions",
+        CHAT,
         JobState.RUNNING,
         0.0,
         1e12,
@@ -339,3 +341,46 @@ def test_a_queue_whose_last_line_was_taken_is_counted_no_more() -> None:
     for left in ("bcdef", "cdef", "def", "ef"):
         assert pool.next(gate, lambda _: True, 0.0) is not None
         assert "".join(pool.ready_lines()) == left
+
+
+class Asked(Gate):
+    """A gate that counts how often it is asked for a route."""
+
+    asked = 0
+
+    def admits(self, route: Route, now: float) -> bool:
+        self.asked += 1
+        return super().admits(route, now)
+
+
+def with_many_models_aside(models: int) -> tuple[Pool, Asked]:
+    """A job with a line for each of so many models, all of them refused at 0.0, and one of `m`."""
+    pool, gate, shard = Pool(), Asked(8), shard_of("j")
+    names = [f"x{n}" for n in range(models)]
+    pool.offer([line_of(shard, n, model=name) for n, name in enumerate([*names, "z"])])
+    for name in names:
+        gate.set_aside(Scope.ROUTE, (CHAT, name), "404", sent_at=0.0, now=0.0)
+    assert pool.next(gate, lambda _: True, 0.1) is not None
+    return pool, gate
+
+
+def test_models_that_are_aside_are_looked_at_once_until_their_time_comes() -> None:
+    pool, gate = with_many_models_aside(1000)
+    first = gate.asked
+    assert all(pool.next(gate, lambda _: True, 0.2) is None for _ in range(100))
+    assert gate.asked <= first + 200
+    line = pool.next(gate, lambda _: True, ASIDE_SECONDS)
+    assert line is not None
+    assert line.model.startswith("x")
+
+
+def test_a_model_that_works_again_is_taken_at_once() -> None:
+    pool, gate = with_many_models_aside(10)
+    assert pool.next(gate, lambda _: True, 0.2) is None
+    gate.answered((CHAT, "x7"), well=True)
+    line = pool.next(gate, lambda _: True, 0.3)
+    assert line is not None
+    assert line.model == "x7"
+    assert pool.next(gate, lambda _: True, 0.3) is None
+    gate.open_all()
+    assert pool.next(gate, lambda _: True, 0.3) is not None
