@@ -90,7 +90,7 @@ class Bundles:
         first = piece_of(line)
         if first is None:
             return False
-        pieces = self._gathered(link.gate, first, link.spec.embeddings_per_call)
+        pieces = self._gathered(link.gate, first, link.spec.embeddings_per_call, now)
         if len(pieces) == 1:
             return False
         bundle = Bundle(link, route, pieces, list(pieces), now)
@@ -123,7 +123,7 @@ class Bundles:
         """The route of each call that is out to that engine."""
         return [bundle.route for bundle in self._out if bundle.link is link]
 
-    def _gathered(self, gate: Gate, first: Piece, most: int) -> list[Piece]:
+    def _gathered(self, gate: Gate, first: Piece, most: int, now: float) -> list[Piece]:
         pieces, size_bytes = [first], len(first.text)
 
         def fits(line: OpenLine) -> bool:
@@ -137,7 +137,7 @@ class Bundles:
             pieces.append(piece)
             return True
 
-        self._pool.take_more(gate, first.line, most - 1, fits)
+        self._pool.take_more(gate, first.line, most - 1, fits, now)
         return pieces
 
     def _landed(self, bundle: Bundle, reply: Reply) -> None:

@@ -268,12 +268,15 @@ class Appetite:
             return frozenset()
         return frozenset(run_low(up, self.waiting_lines(), self._links.window))
 
-    def is_low(self, job: JobId, lines: int) -> bool:
-        """Few lines of the job wait here, of which `lines` are ready, and there may be more. Others
-        may have enough, but it would lose its turns for want of a line. Asked with many a line
-        that is sent, hence the cheap questions first."""
+    def is_low(self, job: JobId, lines: int, now: float) -> bool:
+        """Few lines of the job wait here that may be sent, of which `lines` are ready, and there
+        may be more. Others may have enough, but it would lose its turns for want of a line. Asked
+        with many a line that is sent, hence the cheap questions first."""
         window = self._links.window
-        return lines < window and job not in self._dry and self._jobs_waiting()[job] < window
+        if lines >= window or job in self._dry:
+            return False
+        waiting = self._jobs_waiting()[job]
+        return waiting < window or waiting - self._held(now)[job] < window
 
     def _jobs_waiting(self) -> Counter[JobId]:
         """How many lines of each job wait here, those of shards that are still read included."""
@@ -364,15 +367,19 @@ class Appetite:
         names: dict[JobId, set[str]] = {}
         for shard in shards:
             names.setdefault(shard.job.id, set()).update(shard.names.values())
+        held = self._held(now)
+        return {
+            job
+            for job, its in names.items()
+            if len(its) > 1 and waiting[job] - held[job] < self._links.window
+        }
+
+    def _held(self, now: float) -> Counter[JobId]:
+        """How many lines of each job wait that no engine here may have now."""
 
         def is_held(route: Route) -> bool:
             return not any(
                 each.serves(route[1]) and each.gate.admits(route, now) for each in self._links
             )
 
-        held = self._pool.lines_by_job(is_held)
-        return {
-            job
-            for job, its in names.items()
-            if len(its) > 1 and waiting[job] - held[job] < self._links.window
-        }
+        return self._pool.lines_by_job(is_held)

@@ -47,9 +47,9 @@ class Turn:
 class Pool:
     """Ready and delayed lines; hands out the next one for an engine.
 
-    `on_low` is called where fewer than `low_lines` of its job wait for the same engine behind the
-    line that is handed out (with the job, and how many), `on_spread` where a job gains from more
-    open shards.
+    `on_low` is called where behind the line that is handed out fewer than `low_lines` of its job
+    wait that the same engine may have (with the job, and how many), `on_spread` where a job gains
+    from more open shards.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Pool:
         return line
 
     def take_more(
-        self, gate: Gate, line: OpenLine, most: int, fits: Callable[[OpenLine], bool]
+        self, gate: Gate, line: OpenLine, most: int, fits: Callable[[OpenLine], bool], now: float
     ) -> None:
         """Take up to so many lines that go out with this one, which was taken before: those that
         the engine would take next of its job, as long as each `fits`."""
@@ -162,7 +162,7 @@ class Pool:
                 self.in_flight[job.id] += 1
                 self.tenant_in_flight[job.tenant] += 1
             sweep.take(taker)
-        self._watch_level(its, queue, gate)
+        self._watch_level(its, queue, gate, now)
 
     def returned(self, job: Job) -> None:
         """A line of the job is in flight no longer."""
@@ -192,15 +192,15 @@ class Pool:
             self._note_turn(queue, gate, line)
         if queue.ends_here:
             self._finish(queue)
-        self._watch_level(its, queue, gate)
+        self._watch_level(its, queue, gate, now)
         return line
 
-    def _watch_level(self, its: JobQueues, queue: Queue, gate: Gate) -> None:
+    def _watch_level(self, its: JobQueues, queue: Queue, gate: Gate, now: float) -> None:
         """Say so where few of the job's lines are left for the engine."""
         if not queue.sweep.lines and len(its.queues) > 1:
             its.drop(queue)
         if queue.sweep.lines < self.low_lines:
-            lines = its.lines_for(gate, self.low_lines)
+            lines = its.lines_for(gate, self.low_lines, now)
             if lines < self.low_lines:
                 self._on_low(its.job, lines)
 

@@ -11,7 +11,6 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import chain
 
 from batchmill.core.gate import Gate, Route
 from batchmill.core.sweep import Sweep
@@ -85,11 +84,12 @@ class Course:
             return self.at
         return self._first_admitted(now)
 
-    def lines(self, most: int) -> int:
-        """How many lines wait for the engine, counted until there are so many."""
-        found = 0
-        for queue in chain(self._queues.values(), self._held.values()):
-            found += queue.sweep.lines
+    def lines(self, most: int, now: float) -> int:
+        """How many lines wait that the engine may have now, counted until there are so many."""
+        found, limits = 0, self._gate.limits
+        for queue in self._queues.values():
+            if limits is None or limits.admits(queue.route[1], now):
+                found += queue.sweep.lines
             if found >= most:
                 break
         return found
@@ -176,10 +176,11 @@ class JobQueues:
             course = self._courses[id(gate)] = Course(gate, serves, self.queues.values())
         return course.next(now, self._courses.values())
 
-    def lines_for(self, gate: Gate, most: int) -> int:
-        """How many lines wait for an engine that took some, counted until there are so many."""
+    def lines_for(self, gate: Gate, most: int, now: float) -> int:
+        """How many lines wait that an engine which took some may have now, counted until there are
+        so many."""
         course = self._courses.get(id(gate))
-        return 0 if course is None else course.lines(most)
+        return 0 if course is None else course.lines(most, now)
 
     def engines_changed(self) -> None:
         """Engines may serve other models than before."""

@@ -319,7 +319,7 @@ class Worker:
     def _when_low(self, job: JobId, lines: int) -> None:
         if self._claim_wake.is_set():
             return
-        if self._appetite.low() or self._appetite.is_low(job, lines):
+        if self._appetite.low() or self._appetite.is_low(job, lines, self._clock.boot()):
             self._claim_wake.set()
 
     async def _run_shard(self, shard: OpenShard) -> None:

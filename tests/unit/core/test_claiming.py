@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from batchmill.core.claiming import Appetite, Room, has_own_room, surplus, what_to_claim, worth_more
+from batchmill.core.gate import ASIDE_SECONDS
 from batchmill.core.holdings import Held, Holdings
 from batchmill.core.models import Catalogue
 from batchmill.core.pool import Pool
@@ -171,7 +172,7 @@ class Hungry:
 def test_a_job_that_runs_low_is_claimed_from_though_others_have_lines_enough() -> None:
     worker = Hungry(big=900, small=3)
     assert not worker.appetite.low()
-    assert worker.appetite.is_low(JobId("small"), 3)
+    assert worker.appetite.is_low(JobId("small"), 3, 0.0)
     want = worker.want()
     assert want is not None
     assert want.not_jobs == {"big"}
@@ -182,15 +183,15 @@ def test_a_job_of_which_nothing_is_left_is_asked_for_no_more_until_there_may_be_
     want = worker.want()
     assert want is not None
     worker.appetite.found_none(frozenset(), want)
-    assert not worker.appetite.is_low(JobId("small"), 3)
+    assert not worker.appetite.is_low(JobId("small"), 3, 0.0)
     assert worker.want() is None
     worker.appetite.look_again()
-    assert worker.appetite.is_low(JobId("small"), 3)
+    assert worker.appetite.is_low(JobId("small"), 3, 0.0)
 
 
 def test_a_job_with_lines_enough_is_not_low() -> None:
     worker = Hungry(big=900, other=8)
-    assert not worker.appetite.is_low(JobId("other"), 8)
+    assert not worker.appetite.is_low(JobId("other"), 8, 0.0)
     want = worker.want()
     assert want is not None
     assert want.not_jobs == {"big", "other"}
@@ -242,3 +243,13 @@ def test_a_shard_that_is_let_go_of_is_kept_where_its_engine_would_run_dry(
     assert worker.appetite.needed() == ([shard] if needed else [])
     shard.stay()
     assert shard.goes_on()
+
+
+def test_a_job_is_low_where_the_lines_it_has_here_may_not_be_sent() -> None:
+    worker = Hungry(big=900)
+    assert not worker.appetite.is_low(JobId("big"), 3, 0.0)
+    endpoint = worker.holdings.shards()[0].job.endpoint
+    for each in worker.links:
+        each.gate.set_aside(Scope.ROUTE, (endpoint, "m"), "404", sent_at=0.0, now=0.0)
+    assert worker.appetite.is_low(JobId("big"), 3, 0.0)
+    assert not worker.appetite.is_low(JobId("big"), 3, ASIDE_SECONDS)

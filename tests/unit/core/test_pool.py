@@ -335,6 +335,16 @@ def test_few_lines_are_left_only_where_the_engine_has_few_of_all_its_models() ->
     assert said == [(JobId("a"), lines) for lines in (3, 2, 1, 0)]
 
 
+def test_lines_that_the_engine_may_not_have_now_do_not_count_as_left() -> None:
+    said: list[int] = []
+    pool, gate = Pool(4, lambda _, lines: said.append(lines)), Gate(1)
+    pool.offer(mixed(shard_of("j"), "ab", lines=12))
+    gate.set_aside(Scope.ROUTE, (CHAT, "a"), "404", sent_at=0.0, now=0.0)
+    taken = [pool.next(gate, lambda _: True, 0.1) for _ in range(6)]
+    assert [line.model for line in taken if line is not None] == ["b"] * 6
+    assert said[-4:] == [3, 2, 1, 0]
+
+
 def test_a_queue_whose_last_line_was_taken_is_counted_no_more() -> None:
     pool, gate = Pool(), Gate(1)
     pool.offer(mixed(shard_of("a"), "abcdef", lines=6))
