@@ -8,6 +8,8 @@ but waiting for room in the budget: what comes in calls back.
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -16,6 +18,8 @@ from batchmill.engines.budget import ByteBudget, Ticket
 from batchmill.engines.parsing import AnswerParser, HttpAnswer
 
 Ending = HttpAnswer | Unreachable | Broken
+JUST_USED_SECONDS = 0.01
+"""A connection that is used again so soon is not looked at: that costs as much as to send."""
 _FOR_EVER = float("inf")
 
 
@@ -120,11 +124,23 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reused = False
         self._idle_since = 0.0
         self._exchange: Exchange | None = None
+        self._socket: socket.socket | None = None
 
     def is_fit(self, idle_seconds: float, now: float) -> bool:
-        """Whether a request may go out on this connection: it is open, as far as the loop knows,
-        and has been idle for no longer than that."""
-        return now - self._idle_since < idle_seconds and self.is_open()
+        """Whether a request may go out on this connection, which has been idle for no longer than
+        that. The engine may have closed it without the loop having looked."""
+        idle = now - self._idle_since
+        if idle >= idle_seconds or not self.is_open():
+            return False
+        return idle < JUST_USED_SECONDS or not self._has_news()
+
+    def _has_news(self) -> bool:
+        """Whether something has come that the loop did not read: on an idle one it is its end."""
+        if self._socket is None:
+            return False
+        look = select.poll()
+        look.register(self._socket.fileno(), select.POLLIN)
+        return bool(look.poll(0))
 
     def is_open(self) -> bool:
         """Whether anything can be sent on it, as far as the loop knows."""
@@ -151,6 +167,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if transport.get_extra_info("ssl_object") is None:
+            self._socket = transport.get_extra_info("socket")
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._view  # asyncio's TLS writes to a part of it, which of a bytearray is a copy

@@ -156,9 +156,9 @@ class HttpTransport:
     def _begin(
         self, head: bytes, body: bytes, seconds: float, ended: Ended, *, fresh: bool
     ) -> Exchange:
-        """Send once, on an idle connection or a new one, as soon as the loop has looked whether the
-        idle ones are still open. What is to be sent by then goes out together: an engine on this
-        machine wakes once for it, not for each."""
+        """Send once, on an idle connection or a new one, in the loop's next turn. Many answers land
+        in one turn, and what they make room for goes out together: an engine on this machine wakes
+        once for it, not for each."""
         exchange = Exchange(self._budget, self._usual_bytes, seconds, self._loop.time(), ended)
         self._out.add(exchange)
         if not self._watching:
@@ -166,7 +166,7 @@ class HttpTransport:
         whole_head = b"%b%d\r\n\r\n" % (head, len(body))
         request = (whole_head, body) if body else (whole_head,)  # asyncio never ends an empty piece
         if not self._to_send:
-            self._loop.call_soon(self._loop.call_soon, self._send_all)  # the loop looks in between
+            self._loop.call_soon(self._send_all)
         self._to_send.append((exchange, request, fresh))
         return exchange
 

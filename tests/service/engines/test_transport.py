@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ from batchmill.calls import (
 )
 from batchmill.clock import ManualClock
 from batchmill.engines.budget import ByteBudget
-from batchmill.engines.connection import Exchange
+from batchmill.engines.connection import JUST_USED_SECONDS, Exchange
 from batchmill.engines.transport import HttpTransport
 from batchmill.fleet import EngineSpec
 from tests.asking import ask
@@ -420,7 +421,8 @@ async def test_a_connection_that_was_closed_behind_the_loops_back_costs_no_call(
             thread.start()
             assert isinstance(await ask(transport, CALL), Answered)
             may_close.set()
-            thread.join()  # the connection is closed, and the loop has not run since
+            thread.join()
+            time.sleep(2 * JUST_USED_SECONDS)  # noqa: ASYNC251 - it is closed, and the loop stood still
         await transport.close()
 
 
