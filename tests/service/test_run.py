@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,28 @@ def test_a_file_becomes_results_in_its_order_and_dialect_and_nothing_else_is_lef
         dialect is as_openai
     )
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_lines_that_name_their_own_models_each_go_to_theirs(tmp_path: Path) -> None:
+    lines = [
+        {"custom_id": f"{n}", "body": {"model": model, "input": "x"}}
+        for n, model in enumerate(["ma", "mb", "mb", "ma"] * 3)
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = run(
+        "-i",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--engine",
+        "sim:models=ma|mb",
+        "--endpoint",
+        "/v1/embeddings",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    answered = [line["response"]["body"]["model"] for line in objects(tmp_path / "out.jsonl")]
+    assert answered == ["ma", "mb", "mb", "ma"] * 3
 
 
 def test_dashes_are_standard_input_and_output_and_all_else_is_said_on_standard_error(

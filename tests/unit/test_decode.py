@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -300,3 +300,21 @@ def test_prompts_of_other_endpoints_are_read_too(members: str, pieces: list[byte
     line = glance(f'{{"custom_id":"a","body":{{{members}}}}}'.encode())
     assert line is not None
     assert [bytes(text) for text in line.body.prompt_texts()] == pieces
+
+
+def test_the_lines_of_an_agent_name_no_model() -> None:
+    agent = replace(job(Dialect.MISTRAL, "/v1/conversations", model=None), agent_id="ag_1")
+    form = LineForm.of(agent, RULES)
+    raw = b'{"custom_id":"a","body":{"inputs":"hi"}}'
+    assert isinstance(decode(raw, form, 1), InputLine)
+    seen = glance(raw)
+    assert seen is not None
+    assert form.fits(seen)
+
+
+@pytest.mark.parametrize("levels", [*range(900, 1100, 5), 10_000])
+def test_however_deep_a_line_is_it_is_judged(levels: int) -> None:
+    nested = b"[" * levels + rb'"\ud800"' + b"]" * levels
+    raw = b'{"custom_id":"a","body":{"messages":%b}}' % nested
+    assert isinstance(decode(raw, MISTRAL, 1), InputLine | LineError)
+    custom_id_of(raw)

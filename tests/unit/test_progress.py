@@ -141,6 +141,8 @@ def test_more_is_never_in_flight_than_is_left() -> None:
         (JOB, None, 60),
         (replace(JOB, succeeded=0, failed=0), None, None),
         (replace(JOB, started_at=None), None, None),
+        (replace(JOB, retry_of=JobId("parent")), None, None),
+        (replace(JOB, retry_of=JobId("parent")), JobGauge(lines_per_second=0.1), 600),
         (in_state(JobState.VALIDATING), None, None),
         (replace(JOB, succeeded=90), None, 0),
         (in_state(JobState.CANCELLED), None, 0),

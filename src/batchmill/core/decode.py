@@ -126,7 +126,7 @@ class LineForm:
         return cls(
             endpoint=job.endpoint,
             names_url=is_openai,
-            names_model=job.model is None,
+            names_model=job.model is None and job.agent_id is None,
             needs_messages=is_openai and job.endpoint == NEEDS_MESSAGES,
             can_serve=rules.can_serve,
             max_line_bytes=rules.max_line_bytes,
@@ -267,7 +267,10 @@ def _is_whole(raw: bytes, custom_id: str) -> bool:
     """Whether a decoded custom_id is what stands in the line, no lone surrogate replaced."""
     if without_lone_surrogates(raw) == raw:
         return True
-    return dict(_pairs(raw)).get("custom_id") == custom_id
+    try:
+        return dict(_pairs(raw)).get("custom_id") == custom_id
+    except RecursionError as error:
+        raise _too_deep() from error
 
 
 @dataclass(frozen=True, slots=True)

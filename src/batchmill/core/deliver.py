@@ -92,8 +92,9 @@ class Courier:
         seconds = None
         with contextlib.suppress(LedgerUnavailable):
             seconds = await self._ledger.next_delivery()
+        most = LOOK_SECONDS if seconds is None else min(LOOK_SECONDS, seconds)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS if seconds is None else seconds):
+            async with asyncio.timeout(most):
                 await self._wake.wait()
         self._wake.clear()
 

@@ -15,6 +15,8 @@ from batchmill.model import Answer, Job, Kind, Lease, Owner, Verdict
 
 log = structlog.get_logger()
 
+DELETING = frozenset({Kind.PRUNE, Kind.SWEEP})
+"""A store that refuses to delete may take answers all the same."""
 GIVEN_BACK_SECONDS = 1.0
 """How long a row rests whose chore found a store that cannot be used now."""
 
@@ -76,7 +78,7 @@ class Housekeeper:
         if error is None or isinstance(error, LeaseLost):
             return
         log.warning("chore_failed", kind=lease.kind, job=lease.job, error=str(error))
-        if isinstance(error, BlobsUnavailable):
+        if isinstance(error, BlobsUnavailable) and lease.kind not in DELETING:
             self._storage(written=False)
         if isinstance(error, (BlobsUnavailable, LedgerUnavailable)):
             await give_back(lease, self._chores.ledger, after=GIVEN_BACK_SECONDS)

@@ -107,12 +107,14 @@ def _hours(job: Job, catalogue: Catalogue) -> _Hours:
 
 def _estimate(job: Job, left: int, rate: float, now: float, hours: _Hours) -> int | None:
     """By the present rate; without one by the average since the start; never past the window.
-    Nothing is known of work that goes on in another span of the engines' schedules."""
+    Nothing is known of work that goes on in another span of the engines' schedules, nor of a retry
+    without a rate: what it keeps took no time."""
     if left == 0:
         return 0
     done = job.succeeded + job.failed
-    if rate <= 0.0 and job.started_at is not None and now > job.started_at:
-        rate = done / (now - job.started_at)
+    began = job.started_at if job.retry_of is None else None
+    if rate <= 0.0 and began is not None and now > began:
+        rate = done / (now - began)
     if rate <= 0.0 or job.state is JobState.VALIDATING:
         return None
     seconds = left / rate

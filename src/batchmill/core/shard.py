@@ -38,6 +38,7 @@ from batchmill.model import (
     Fate,
     LineError,
     Outcome,
+    Segment,
     Verdict,
 )
 from batchmill.ports import Blobs, Formats, Ledger
@@ -247,7 +248,8 @@ def _rename(shard: OpenShard, bench: Bench) -> None:
 
 
 def _served(shard: OpenShard, bench: Bench) -> Callable[[Span], str]:
-    """The name to send for a line: of its job's model, or of its own where lines have theirs."""
+    """The name to send for a line: of its job's model, or of its own where lines have theirs, as
+    OpenAI's do, and those of a job that was made without a model."""
     catalogue, names = bench.catalogue(), shard.names
     of_job = bench.only_model or shard.job.model or ""
 
@@ -256,7 +258,8 @@ def _served(shard: OpenShard, bench: Bench) -> Callable[[Span], str]:
             names[asked] = catalogue.served_name(asked)
         return names[asked]
 
-    if bench.only_model or shard.job.dialect is not Dialect.OPENAI:
+    has_one = shard.job.dialect is not Dialect.OPENAI and shard.job.model is not None
+    if bench.only_model or has_one:
         return lambda _: served(of_job)
     return lambda span: served(model_of(shard.data[span.start : span.end]) or of_job)
 
@@ -312,11 +315,15 @@ async def _committed(shard: OpenShard, bench: Bench) -> None:
 
 
 async def _close(shard: OpenShard, bench: Bench) -> None:
-    """Write the segments and publish them."""
+    """Write the segments and publish them. They are written once: where the ledger gives no answer
+    they may be published, and what they were made of may be gone."""
+    segments: list[Segment] | None = None
 
     async def close() -> None:
-        async with bench.closing if is_large(shard) else nullcontext():
-            segments = await write_segments(shard, bench.blobs, bench.formats)
+        nonlocal segments
+        if segments is None:
+            async with bench.closing if is_large(shard) else nullcontext():
+                segments = await write_segments(shard, bench.blobs, bench.formats)
         if not await bench.ledger.close(shard.lease.lease, segments):
             shard.tell(Answer(Verdict.GONE))
 

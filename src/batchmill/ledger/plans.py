@@ -13,7 +13,7 @@ from batchmill.ledger.locks import lock_job
 from batchmill.ledger.rows import Row, Values, errors_text, shard_values
 from batchmill.ledger.schema import job, shard
 from batchmill.ledger.store import Transaction
-from batchmill.model import Job, JobState, Lease, LineError, OnInvalid
+from batchmill.model import Dialect, Job, JobState, Lease, LineError, OnInvalid
 from batchmill.ports import Plan
 
 _EMPTY = LineError("empty_file", "the input has no lines; give a file with one request per line")
@@ -28,7 +28,8 @@ def plan(tx: Transaction, lease: Lease, found: Plan) -> Job:
         if found.errors_total and row.on_invalid == OnInvalid.FAIL.value and not stopped:
             end_unvalidated(tx, row, found.errors, found.errors_total)
         elif not found.lines and not stopped:
-            end_unvalidated(tx, row, [_EMPTY, *found.errors], 1 + found.errors_total)
+            errors = found.errors or (_EMPTY,)
+            end_unvalidated(tx, row, errors, max(1, found.errors_total))
         else:
             _queue(tx, row, found)
     return present(tx, lease.job)
@@ -46,9 +47,10 @@ def refuse(tx: Transaction, lease: Lease, errors: Sequence[LineError], total: in
 def _queue(tx: Transaction, row: Row, found: Plan) -> None:
     """Make the shards, to be run or, where the job has stopped, to be settled."""
     tx.each(sa.insert(shard), [shard_values(row.id, each) for each in found.shards])
+    is_shown = row.dialect == Dialect.OPENAI.value  # one of those that its lines name
     values: Values = {
         "total": found.lines,
-        "model": row.model if row.model is not None else found.model,
+        "model": found.model if row.model is None and is_shown else row.model,
         "errors": errors_text(found.errors),
         "errors_total": found.errors_total,
         "shards_left": len(found.shards),

@@ -81,7 +81,9 @@ def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
 def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
     """Forget the results of a job past their retention, and the shards they came from; does nothing
     before it ends."""
-    over = sa.update(job).where(job.c.id == id, job.c.prune_at <= tx.at.wall)
+    over = sa.update(job).where(
+        job.c.id == id, job.c.prune_at <= tx.at.wall, sa.not_(_has_unfinished_child(job.c.id))
+    )
     if not tx.run(over.values(prune_at=None)):
         return ()
     tx.run(sa.delete(file).where(file.c.job_id == id, file.c.source == FileSource.RESULT.value))

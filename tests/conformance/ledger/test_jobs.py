@@ -323,6 +323,12 @@ async def test_an_input_without_lines_fails_the_job(world: World) -> None:
     assert [error.code for error in now.errors] == ["empty_file"]
 
 
+async def test_an_input_that_has_too_many_lines_is_not_said_to_be_empty(world: World) -> None:
+    job = await world.create(on_invalid=OnInvalid.QUARANTINE)
+    now = await world.validate(job, [], errors=(BAD,), errors_total=1)
+    assert (now.state, now.errors, now.errors_total) == (JobState.FAILED, (BAD,), 1)
+
+
 async def test_a_refused_job_fails_with_its_errors(world: World) -> None:
     await world.create()
     lease, _ = await world.chore(Kind.VALIDATE)

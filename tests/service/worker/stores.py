@@ -54,11 +54,12 @@ class LeavingLedger:
 
 
 class FullBlobs(LocalBlobs):
-    """The local store; `is_full` lets nothing be written, `is_dark` nothing be read."""
+    """The local store; `is_full` lets nothing be written, `is_dark` nothing be read. It is both as
+    soon as something is written piece by piece, where `leaves_writers` says so."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.is_full = self.is_dark = False
+        self.is_full = self.is_dark = self.leaves_writers = False
 
     async def put_many(self, blobs: Sequence[tuple[BlobName, Sequence[bytes]]]) -> None:
         if self.is_full:
@@ -66,6 +67,8 @@ class FullBlobs(LocalBlobs):
         await super().put_many(blobs)
 
     async def writer(self, name: BlobName) -> BlobWriter:
+        if self.leaves_writers:
+            self.is_full = self.is_dark = True
         if self.is_full:
             raise BlobsUnavailable("The disk is full.")
         return await super().writer(name)

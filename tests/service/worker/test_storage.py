@@ -8,10 +8,10 @@ from pathlib import Path
 
 from batchmill.calls import Reply
 from batchmill.fleet import Timing
-from batchmill.model import Job, JobState, WaitingReason
+from batchmill.model import Job, JobState, Stream, WaitingReason
 from tests.service.worker.clocks import SettableClock
 from tests.service.worker.engine import Engine, Held, answer_to
-from tests.service.worker.mill import Mill, milling
+from tests.service.worker.mill import Mill, milling, texts_of
 
 
 async def test_while_the_disk_is_full_nothing_is_sent_and_then_it_goes_on(mill: Mill) -> None:
@@ -74,18 +74,12 @@ async def test_a_job_says_that_the_store_is_away_while_its_results_are_put_in_or
     mill: Mill,
 ) -> None:
     """Every answer is kept by then: nothing but the shard's closing meets the store."""
-    held = Held()
-    engine = Engine(held)
-    running = await mill.start(engine)
-    running.ledger.away.add("close")
+    await mill.start(Engine())
+    mill.blobs.leaves_writers = True
     job = await mill.job(4)
-    await engine.got(4)
-    held.let_go()
-    await mill.until(lambda: has_happened(running.ledger.begun["close"]))
-    mill.blobs.is_full = mill.blobs.is_dark = True
-    running.ledger.away.clear()
     await mill.waits(job, WaitingReason.STORAGE_UNAVAILABLE)
-    mill.blobs.is_full = mill.blobs.is_dark = False
+    assert await mill.done(job) == 4
+    mill.blobs.leaves_writers = mill.blobs.is_full = mill.blobs.is_dark = False
     assert (await mill.ended(job)).succeeded == 4
 
 
@@ -145,6 +139,29 @@ async def test_a_close_whose_answer_is_lost_closes_once(mill: Mill) -> None:
     assert (await mill.ended(job)).succeeded == 8
     running.ledger.mute.clear()
     assert (await mill.ended(await mill.job(4, tag="later"))).succeeded == 4
+
+
+async def test_a_close_that_is_tried_again_writes_nothing_over_what_was_published(
+    calm_mill: Mill,
+) -> None:
+    mill = calm_mill
+    running = await mill.start(Engine())
+    running.ledger.mute.add("close")
+    job = await mill.job(4)
+    await mill.until(lambda: has_happened(running.ledger.taken["close"]))
+    running.heart.away.add("*")  # so that nobody says yet that the lease is over
+    spent = await mill.ledger.part_blobs_to_drop(500)  # as another worker's sweep does
+    await mill.blobs.delete_many(spent)
+    await mill.ledger.dropped(spent)
+    tries = running.ledger.begun["close"]
+    await mill.until(lambda: has_happened(running.ledger.begun["close"] > tries + 1))
+    running.ledger.mute.clear()
+    running.heart.away.clear()
+    ended = await mill.ended(job)
+    rows = await mill.results(ended, Stream.OUT)
+    assert [row["response"]["body"] for row in rows] == [
+        {"said": text} for text in texts_of("line", range(4))
+    ]
 
 
 async def test_input_that_cannot_be_read_now_is_read_later(mill: Mill) -> None:
