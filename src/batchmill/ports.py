@@ -257,9 +257,9 @@ class Ledger(Assemblies, DeliveryLedger, KeyLedger, ResultLedger, Protocol):
     async def dropped(self, names: Sequence[BlobName]) -> None:
         """These part blobs are gone from the store."""
 
-    async def prune(self, job: JobId) -> tuple[BlobName, ...]:
-        """Forget a finished job's result files and part rows, past their retention; returns
-        the blobs that may go."""
+    async def prune(self, job: JobId, most: int) -> tuple[BlobName, ...] | None:
+        """Forget a finished job's result files and part rows, past their retention, so many rows
+        at a time, which may be many; returns the blobs that may go, None once nothing is left."""
 
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
         """Forget files that were deleted, have passed `expires_at`, or are uploads without

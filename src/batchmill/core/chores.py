@@ -51,7 +51,8 @@ class Chores:
             case Kind.FINALIZE if job is not None:
                 await self._finalize(lease, job)
             case Kind.PRUNE:
-                await self.blobs.delete_many(await self.ledger.prune(lease.job))
+                while (names := await self.ledger.prune(lease.job, BATCH)) is not None:
+                    await self.blobs.delete_many(names)
                 await self.ledger.done(lease)
             case Kind.SWEEP:
                 await self._sweep(lease)

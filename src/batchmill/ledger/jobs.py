@@ -96,7 +96,10 @@ def hide(tx: Transaction, tenant: TenantId, id: JobId) -> bool:
     """Take the job from its user, stopping it first if it is unfinished."""
     _stop(tx, tenant, id)
     seen = job.c.tenant == tenant if tx.again else sa.and_(*_seen_by(tenant))
-    return tx.run(sa.update(job).where(job.c.id == id, seen).values(hidden=True)) == 1
+    if not tx.run(sa.update(job).where(job.c.id == id, seen).values(hidden=True)):
+        return False
+    replays.forget_job(tx, tenant, id)
+    return True
 
 
 def set_paused(tx: Transaction, tenant: TenantId, id: JobId, *, paused: bool) -> Job | None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batchmill.errors import Conflict
 from batchmill.ledger.schema import idempotency
 from batchmill.ledger.store import Transaction
-from batchmill.model import JobId
+from batchmill.model import JobId, TenantId
 from batchmill.once import KEPT_SECONDS, RESENT_SECONDS, Once
 
 FORGOTTEN_AT_ONCE = 5_000
@@ -62,6 +62,12 @@ def forget(tx: Transaction) -> None:
     old = sa.select(idempotency.c.ordinal).where(idempotency.c.created_at <= _kept(tx))
     some = old.limit(FORGOTTEN_AT_ONCE)
     tx.run(sa.delete(idempotency).where(idempotency.c.ordinal.in_(some)))
+
+
+def forget_job(tx: Transaction, tenant: TenantId, id: JobId) -> None:
+    """The job is gone for its user: the same create makes a new one from now on."""
+    mine = idempotency.c.tenant == tenant, idempotency.c.job_id == id
+    tx.run(sa.delete(idempotency).where(*mine))
 
 
 def _of_key(tx: Transaction, once: Once) -> sa.Select[Any]:

@@ -294,8 +294,8 @@ class SqlLedger:
     async def dropped(self, names: Sequence[BlobName]) -> None:
         await self._store.write(lambda tx: sweep.dropped(tx, names))
 
-    async def prune(self, job: JobId) -> tuple[BlobName, ...]:
-        return await self._store.write(lambda tx: sweep.prune(tx, job))
+    async def prune(self, job: JobId, most: int) -> tuple[BlobName, ...] | None:
+        return await self._store.write(lambda tx: sweep.prune(tx, job, most))
 
     async def expire_files(self, uploads_before: float) -> tuple[BlobName, ...]:
         return await self._store.write(lambda tx: sweep.expire_files(tx, uploads_before))

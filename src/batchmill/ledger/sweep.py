@@ -78,20 +78,27 @@ def dropped(tx: Transaction, names: Sequence[BlobName]) -> None:
         tx.run(gone.values(state="dropped"))
 
 
-def prune(tx: Transaction, id: JobId) -> tuple[BlobName, ...]:
-    """Forget the results of a job past their retention, and the shards they came from; does nothing
-    before it ends."""
-    over = sa.update(job).where(
+def prune(tx: Transaction, id: JobId, most: int) -> tuple[BlobName, ...] | None:
+    """Forget the results of a job past their retention, and the shards they came from: its files at
+    first, some parts at a time, the rest at last. None where nothing is left or it is not due."""
+    due = sa.select(job.c.id).where(
         job.c.id == id, job.c.prune_at <= tx.at.wall, sa.not_(_has_unfinished_child(job.c.id))
     )
-    if not tx.run(over.values(prune_at=None)):
-        return ()
+    if tx.one(due.with_for_update()) is None:
+        return None
     tx.run(sa.delete(file).where(file.c.job_id == id, file.c.source == FileSource.RESULT.value))
-    segments = sa.delete(segment).where(segment.c.job_id == id).returning(segment.c.blob)
-    parts = sa.delete(part).where(part.c.job_id == id).returning(part.c.blob, part.c.state)
-    blobs = [row.blob for row in tx.all(segments)]
-    blobs += [row.blob for row in tx.all(parts) if row.state != "dropped"]
-    tx.run(sa.delete(shard).where(shard.c.job_id == id, IS_RUN))
+    mine = part.c.job_id == id
+    last = tx.value(
+        sa.select(part.c.sequence).where(mine).order_by(part.c.sequence).offset(most - 1).limit(1)
+    )
+    some = mine if last is None else sa.and_(mine, part.c.sequence <= last)
+    rows = tx.all(sa.delete(part).where(some).returning(part.c.blob, part.c.state))
+    blobs = [row.blob for row in rows if row.state != "dropped"]
+    if last is None:
+        segments = sa.delete(segment).where(segment.c.job_id == id).returning(segment.c.blob)
+        blobs += [row.blob for row in tx.all(segments)]
+        tx.run(sa.delete(shard).where(shard.c.job_id == id, IS_RUN))
+        tx.run(sa.update(job).where(job.c.id == id).values(prune_at=None))
     return tuple(blobs)
 
 

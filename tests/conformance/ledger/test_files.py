@@ -218,7 +218,7 @@ async def test_a_job_is_pruned_when_its_results_have_had_their_time(world: World
     blobs = {segment.blob for segment in await world.ledger.segments(job.id, OUT)}
     parts = set(await world.ledger.part_blobs_to_drop(10))
     await world.ledger.dropped(list(parts)[:1])
-    assert await world.ledger.prune(job.id) == ()
+    assert await world.ledger.prune(job.id, 100) is None
     world.clock.advance(29 * DAY)
     await world.ledger.expire_files(0)
     assert await world.ledger.claim_chore("x/1", [Kind.PRUNE]) is None
@@ -226,7 +226,8 @@ async def test_a_job_is_pruned_when_its_results_have_had_their_time(world: World
     gone = set(await world.ledger.expire_files(0))
     lease, found = await world.chore(Kind.PRUNE)
     assert found.id == job.id
-    gone |= set(await world.ledger.prune(job.id))
+    gone |= set(await world.ledger.prune(job.id, 100) or ())
+    assert await world.ledger.prune(job.id, 100) is None
     assert gone == blobs | set(list(parts)[1:])
     assert await world.ledger.shard_results(job.id, range(2)) == ()
     await world.ledger.done(lease)
@@ -237,12 +238,34 @@ async def test_a_job_is_pruned_when_its_results_have_had_their_time(world: World
     assert await world.ledger.claim_chore("x/1", [Kind.PRUNE]) is None
 
 
+async def test_a_job_of_many_parts_is_pruned_some_at_a_time(world: World) -> None:
+    job = await world.queue([6])
+    held = await world.claim_one()
+    for line in range(6):
+        await world.commit(held, [line])
+    assert await world.close(held)
+    job = await world.finalize()
+    blobs = {segment.blob for segment in await world.ledger.segments(job.id, OUT)}
+    parts = [each.part.blob for each in await world.ledger.parts_since(job.id, 0, 10)]
+    await world.ledger.dropped(parts[:4])
+    world.clock.advance(31 * DAY)
+    gone = set(await world.ledger.expire_files(0))
+    await world.chore(Kind.PRUNE)
+    slices = []
+    while (some := await world.ledger.prune(job.id, 2)) is not None:
+        slices.append(set(some))
+        assert await world.ledger.file(job.tenant, job.output_file) is None
+    assert [len(some) for some in slices[:3]] == [0, 0, 2]
+    assert gone.union(*slices) == blobs | set(parts[4:])
+    assert await world.ledger.parts_since(job.id, 0, 10) == ()
+
+
 async def test_results_that_stay_for_ever_are_never_pruned(world: World, open_ledger) -> None:
     world = World(await open_ledger(result_retention_seconds=0), world.clock)
     job = await world.run(await world.queue())
     world.clock.advance(10_000 * DAY)
     assert await world.ledger.expire_files(0) == ()
-    assert await world.ledger.prune(job.id) == ()
+    assert await world.ledger.prune(job.id, 100) is None
     assert await world.ledger.file(job.tenant, job.output_file) is not None
 
 
@@ -250,7 +273,7 @@ async def test_an_unfinished_job_is_never_pruned(world: World) -> None:
     job = await world.queue()
     await world.commit(await world.claim_one(), [0])
     world.clock.advance(100 * DAY)
-    assert await world.ledger.prune(job.id) == ()
+    assert await world.ledger.prune(job.id, 100) is None
     assert (await world.claim_one()).parts != ()
 
 

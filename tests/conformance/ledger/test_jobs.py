@@ -275,10 +275,17 @@ async def test_jobs_expire_when_their_window_ends_paused_or_not(world: World) ->
 
 
 async def test_validation_queues_the_job_with_what_it_found(world: World) -> None:
-    job = await world.create(total=99)
+    job = await world.create(total=99, dialect=Dialect.OPENAI)
     now = await world.validate(job, [3, 2], model="small")
     assert (now.state, now.total, now.model) == (JobState.QUEUED, 5, "small")
     assert [held.shard.lines for held in await world.claim()] == [3, 2]
+
+
+async def test_the_model_of_one_line_is_not_that_of_a_job_whose_lines_may_name_others(
+    world: World,
+) -> None:
+    job = await world.create()
+    assert (await world.validate(job, model="first")).model is None
 
 
 async def test_the_model_asked_for_wins_over_the_one_found(world: World) -> None:

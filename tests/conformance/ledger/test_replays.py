@@ -63,6 +63,18 @@ async def test_a_replay_shows_the_job_as_it_is_now(world: World, file: File) -> 
     assert await world.ledger.made_by(KEYED) == again
 
 
+@pytest.mark.parametrize(("once", "again"), [(KEYED, KEYED), (FIRST, RETRY)])
+async def test_the_create_of_a_job_that_was_deleted_makes_a_new_one(
+    world: World, file: File, once: Once, again: Once
+) -> None:
+    job = await create(world, file, once)
+    assert await world.ledger.delete_job(DEFAULT_TENANT, job.id)
+    assert await world.ledger.made_by(again) is None
+    new = await create(world, file, again)
+    assert new.id != job.id
+    assert await world.ledger.made_by(again) == new
+
+
 async def test_a_key_with_another_body_is_a_conflict(world: World, file: File) -> None:
     await create(world, file, KEYED)
     other = replace(KEYED, body="other")

@@ -66,6 +66,7 @@ class World:
         *,
         file: File | None = None,
         window: float = WINDOW,
+        dialect: Dialect = Dialect.MISTRAL,
         **values: Any,
     ) -> Job:
         """A job in VALIDATING."""
@@ -73,7 +74,7 @@ class World:
         new = Job(
             id=JobId(new_id()),
             tenant=tenant,
-            dialect=Dialect.MISTRAL,
+            dialect=dialect,
             endpoint="/v1/chat/completions",
             state=JobState.VALIDATING,
             created_at=0.0,
