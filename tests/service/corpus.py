@@ -253,11 +253,16 @@ QUERIES = [
     bad_query(JOBS, "order_by=name", "order_by"),
     *(
         bad_query(JOBS, f"created_after={text}", "created_after", "invalid_type")
-        for text in ("yesterday", "2026-13-01", "2026-07-01T25:00:00", "99999-01-01", "1730000000")
+        for text in (
+            *("yesterday", "2026-13-01", "2026-07-01T25:00:00", "99999-01-01", "1730000000"),
+            "T" * 60_000,
+            "2026-07-01T12:30:00Z" + " " * 60,
+        )
     ),
     bad_query(f"{JOBS}/{UUID}", "inline=maybe", "inline", "invalid_type"),
     bad_query(FILES, "page=x", "page", "invalid_type"),
     bad_query(FILES, "page_size=0", "page_size"),
+    bad_query(FILES, "search=" + "a" * 60_000, "search"),
     bad_query(FILES, "limit=0", "limit"),
     bad_query(FILES, "limit=10001", "limit"),
     bad_query(FILES, "limit=many", "limit", "invalid_type"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -82,4 +83,33 @@ async def test_an_answer_may_take_longer_and_then_the_time_begins_anew(
         assert head.startswith(b"HTTP/1.1 204")
     writer.write(b"\r\n")
     assert await is_cut(reader)
+    writer.close()
+
+
+@pytest.mark.parametrize("piece", [b"x-more: b\r\n" * 100, b"y" * 1000])
+async def test_headers_without_an_end_are_refused(port: int, piece: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def pour() -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"GET / HTTP/1.1\r\nx: ")
+            for _ in range(100_000):
+                writer.write(piece)
+                await writer.drain()
+
+    sending = asyncio.create_task(pour())
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+        await sending
+    writer.close()
+
+
+async def test_a_large_body_and_many_headers_are_no_headers_without_an_end(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    many = b"".join(b"x-%d: %s\r\n" % (n, b"y" * 500) for n in range(100))
+    for _ in range(2):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n%bcontent-length: 1000000\r\n\r\n" % many)
+        writer.write(b"z" * 1_000_000)
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
     writer.close()

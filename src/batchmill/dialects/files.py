@@ -93,7 +93,9 @@ async def list_files(
     ] = None,
     sample_type: Annotated[list[str] | None, Query()] = None,
     source: Annotated[list[str] | None, Query()] = None,
-    search: Annotated[str | None, Query(description="A part of the file's name")] = None,
+    search: Annotated[
+        str | None, Query(description="A part of the file's name", max_length=255)
+    ] = None,
     mimetypes: Annotated[list[str] | None, Query()] = None,
     purpose: Annotated[str | None, Query()] = None,
     after: Annotated[str | None, Query(description="The id of the last file seen")] = None,

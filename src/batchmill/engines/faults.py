@@ -15,8 +15,8 @@ MAX_MESSAGE = 1_000
 _MAX_JSON_BYTES = 1024 * 1024
 _MAX_PARAM = 200
 _WRAPPERS = ("error", "detail", "message")
-_TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
+_TITLE = re.compile(r"<(title|h1)[^>]{0,200}>([^<]{0,1000})</\1>", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]{0,1000}>")
 
 
 @dataclass(frozen=True, slots=True)

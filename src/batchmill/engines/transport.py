@@ -41,6 +41,8 @@ LISTING_SECONDS = 10.0
 METRICS_SECONDS = 2.0
 MAX_METRICS_BYTES = 2 * 1024 * 1024
 READ_BYTES = 64 * 1024
+SECRET_BYTES = 8
+"""A shorter key is a word as any other: it is not looked for in what an engine says."""
 EXPIRY_SECONDS = 0.1
 """How often it is looked for calls and connections whose time is over."""
 IDLE_SECONDS = 3.0
@@ -76,6 +78,7 @@ class HttpTransport:
         self._host = spec.connect_to or self._address.host
         self._tls = ssl.create_default_context() if self._address.is_tls else None
         self._common = _common_headers(self._address)
+        self._secret = (self._address.authorization or "").rpartition(" ")[2].encode("latin-1")
         self._heads: dict[str, bytes] = {}
         self._buffer = bytearray(READ_BYTES)
         self._idle: deque[Connection] = deque()
@@ -202,7 +205,16 @@ class HttpTransport:
             return ending
         if b"content-length" not in ending.headers:
             self._usual_bytes = max(len(ending.body), self._usual_bytes * 7 // 8)
-        return self._decoded(ending) if b"content-encoding" in ending.headers else ending
+        answer = self._decoded(ending) if b"content-encoding" in ending.headers else ending
+        return answer if isinstance(answer, Broken) else self._without_secret(answer)
+
+    def _without_secret(self, answer: HttpAnswer) -> HttpAnswer:
+        """An answer that is none, without our key: gateways repeat the one that they refuse, and
+        what they say is shown to users."""
+        secret = self._secret
+        if 200 <= answer.status < 300 or len(secret) < SECRET_BYTES or secret not in answer.body:
+            return answer
+        return HttpAnswer(answer.status, answer.headers, answer.body.replace(secret, b"***"))
 
     def _classified(self, answer: HttpAnswer) -> Reply:
         return classify(answer.status, answer.header, answer.body, now=self._clock.wall())

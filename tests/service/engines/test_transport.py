@@ -101,6 +101,20 @@ async def test_a_call_goes_out_once_with_its_bytes_as_they_are() -> None:
     assert sent_body == body
 
 
+@pytest.mark.parametrize("status", ["401 No", "400 Bad", "429 Later", "502 Away"])
+async def test_a_key_that_the_engine_repeats_is_not_passed_on(status: str) -> None:
+    body = b'{"error":{"message":"Invalid token: Bearer sk-operators-key"}}'
+    framed = head(status, f"Content-Length: {len(body)}") + body
+    async with engine(answering(framed), key="sk-operators-key") as (_, transport):
+        reply = await ask(transport, CALL)
+        assert isinstance(reply, Refused | Overloaded)
+        assert "Invalid token" in reply.body.decode()
+        assert "operators" not in repr(reply)
+        with pytest.raises(EngineDown) as down:
+            await transport.models()
+        assert "operators" not in str(down.value)
+
+
 async def test_without_a_key_no_authorization_goes_out() -> None:
     async with engine(answering(OK)) as (server, transport):
         await ask(transport, CALL)

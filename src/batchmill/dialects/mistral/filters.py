@@ -25,7 +25,8 @@ KNOWN = frozenset(
 )
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _BRACKETS = re.compile(r"metadata\[(.+)\]", re.DOTALL)
-_PLUS_LOST = re.compile(r"(.*T.*) (\d\d:?\d\d)")
+_PLUS_LOST = re.compile(r"([^ ]*T[^ ]*) (\d\d:?\d\d)")
+_LONGEST_MOMENT = 64
 
 
 def metadata_filters(query: Iterable[tuple[str, str]]) -> dict[str, str] | None:
@@ -43,6 +44,7 @@ def moment(text: str) -> float:
 
     A plus that was not encoded arrives as a space, and is understood.
     """
+    text = text[:_LONGEST_MOMENT]  # more is no time; nor is what is left of it
     if (lost := _PLUS_LOST.fullmatch(text)) is not None:
         text = f"{lost[1]}+{lost[2]}"
     try:
