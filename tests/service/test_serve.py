@@ -13,10 +13,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.serving import Serve, descendants, eventually, living, serving
+from tests.serving import Serve, chat_lines, descendants, eventually, living, serving
 
 SIM = ("--engine", "sim")
 pytestmark = pytest.mark.timeout(90)
@@ -130,6 +131,19 @@ def test_sigterm_ends_everything_in_time(tmp_path: Path) -> None:
         assert time.monotonic() - began < 10
         assert not living(children)
         assert "Traceback" not in serve.log.read_text()
+
+
+@pytest.mark.parametrize("stream", ["progress", "results?follow=true"])
+def test_nobody_who_follows_a_job_holds_up_a_stop(stream: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--engine", "sim:latency=60s") as serve:
+        file = serve.upload(chat_lines(2))
+        job = serve.create(input_files=[file])["id"]
+        url = f"http://127.0.0.1:{serve.port}/v1/batch/jobs/{job}/{stream}"
+        with urlopen(url, timeout=30) as answer:
+            assert answer.status == 200
+            assert serve.stop() == 0
+            answer.read()
+        assert "timeout graceful shutdown" not in serve.log.read_text()
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from batchmill.cli.commands import application
@@ -16,9 +17,13 @@ from batchmill.cli.exits import FAILED, INTERRUPTED, USAGE, Failure
 from batchmill.cli.output import note
 from batchmill.errors import BatchmillError, ConfigError
 
+_LAST_STANDARD = 2
+
 
 def run() -> None:
     """Run one command and leave with its exit code; whatever the user did, without a traceback."""
+    _open_what_is_closed()
+    _require_text(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -40,6 +45,26 @@ def run() -> None:
         sys.exit(FAILED)
     except OSError as e:
         _fail(f"{e.filename or 'standard output'}: {e.strerror or e}", FAILED)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Leave where one has bytes that are no text: no database and no setting takes them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            _fail(f"{argument[:200]!a} is not UTF-8; rename the file, or write it in UTF-8", USAGE)
+
+
+def _open_what_is_closed() -> None:
+    """Closed standard streams are the null device: whatever is opened next would take their place,
+    and so it would be in every child."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _fail(message: str, code: int) -> NoReturn:

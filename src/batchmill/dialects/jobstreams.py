@@ -111,7 +111,7 @@ async def _followed(
         if now.state in TERMINAL or limit <= 0:
             return
         await services.clock.sleep(LOOK_SECONDS)
-        if await request.is_disconnected():
+        if await _is_over(request):
             return
         await identify(request, services)
         now = await services.ledger.job(job.tenant, job.id)
@@ -141,9 +141,14 @@ async def _events(
             quiet_seconds = 0.0
         await services.clock.sleep(EVENT_SECONDS)
         quiet_seconds += EVENT_SECONDS
-        if await request.is_disconnected():
+        if await _is_over(request):
             return
         now = await _present(request, services, now)
+
+
+async def _is_over(request: Request) -> bool:
+    """Nobody reads any more, or this process ends: another one goes on from the reader's cursor."""
+    return bool(request.app.state.draining) or await request.is_disconnected()
 
 
 async def _shown(services: Services, job: Job, form: JobForm) -> str | None:
