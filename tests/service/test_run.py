@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchmill.cli.exits import UNANSWERED
 from tests.runs import ids, objects, run
 from tests.serving import Sim, as_openai, chat_lines, eventually, simulating
 
@@ -89,6 +90,61 @@ def test_an_interrupt_says_how_to_go_on(sim: Sim, tmp_path: Path) -> None:
     assert b"Traceback" not in said
     assert (tmp_path / "out.jsonl.batchmill").is_dir()
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def killed_as_it_handed_out(sim: Sim, tmp_path: Path) -> list[str]:
+    """What a run was asked that was killed between its error file, bad.jsonl, and its output."""
+    bad = chat_lines(1, "!status:422").replace(b"line-0", b"bad")
+    (tmp_path / "in.jsonl").write_bytes(chat_lines(40) + bad)
+    os.mkfifo(tmp_path / "nobody-reads")
+    same = ["-i", "in.jsonl", "--errors", "bad.jsonl", "--state", "state", "--engine", sim.url]
+    command = [sys.executable, "-m", "batchmill", "run", *same, "-o", "nobody-reads"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    eventually((tmp_path / "bad.jsonl").exists, 60, "the first of the files")
+    process.kill()
+    process.communicate()
+    return same
+
+
+def test_a_run_that_was_killed_as_it_handed_out_goes_on_by_itself(sim: Sim, tmp_path: Path) -> None:
+    same = killed_as_it_handed_out(sim, tmp_path)
+    done = run(*same, "-o", "out.jsonl", folder=tmp_path)
+    assert done.returncode == UNANSWERED, done.stderr
+    assert ids(tmp_path / "bad.jsonl") == ["bad"]
+    assert ids(tmp_path / "out.jsonl") == IDS
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_file_that_was_put_over_one_of_a_killed_run_is_not_replaced(
+    sim: Sim, tmp_path: Path
+) -> None:
+    same = killed_as_it_handed_out(sim, tmp_path)
+    (tmp_path / "bad.jsonl").write_text("precious")
+    done = run(*same, "-o", "out.jsonl", folder=tmp_path)
+    assert done.returncode == 1
+    assert (
+        b"bad.jsonl exists already; name another file, or replace it with --force." in done.stderr
+    )
+    assert (tmp_path / "bad.jsonl").read_text() == "precious"
+    done = run(*same, "-o", "out.jsonl", "--force", folder=tmp_path)
+    assert done.returncode == UNANSWERED, done.stderr
+    assert ids(tmp_path / "bad.jsonl") == ["bad"]
+
+
+def test_results_of_a_kept_run_are_written_again_unless_they_were_edited(
+    sim: Sim, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(chat_lines(40))
+    same = ["-i", "in.jsonl", "-o", "out.jsonl", "--engine", sim.url, "--keep"]
+    for _ in range(2):
+        done = run(*same, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    with (tmp_path / "out.jsonl").open("a") as file:
+        file.write("my note")
+    done = run(*same, folder=tmp_path)
+    assert done.returncode == 1
+    assert b"out.jsonl exists already" in done.stderr
+    assert (tmp_path / "out.jsonl").read_text().endswith("my note")
 
 
 def test_a_second_interrupt_leaves_at_once_while_standard_input_stays_open(

@@ -166,6 +166,78 @@ async def test_an_output_that_exists_is_replaced_only_by_force(sim: Sim, tmp_pat
     assert len(ids(tmp_path / "out.jsonl")) == 20
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl"])
+async def test_a_run_that_goes_on_replaces_no_file_of_its_user(
+    name: str, sim: Sim, tmp_path: Path
+) -> None:
+    asked = await stopped_halfway(tmp_path, sim)
+    (tmp_path / name).write_text("precious")
+    before = sim.calls()["total"]
+    with pytest.raises(
+        UserError, match=r"exists already.*--force.*stays in .*out\.jsonl\.batchmill"
+    ):
+        await ran(asked)
+    assert (tmp_path / name).read_text() == "precious"
+    assert sim.calls()["total"] == before
+    await ran(replace(asked, force=True))
+    assert len(ids(tmp_path / "out.jsonl")) == 400
+    assert not (tmp_path / "out.errors.jsonl").exists()
+
+
+async def test_a_run_that_goes_on_to_another_output_replaces_none_either(
+    sim: Sim, tmp_path: Path
+) -> None:
+    asked = await stopped_halfway(tmp_path, sim, state=tmp_path / "state")
+    (tmp_path / "other.jsonl").write_text("precious")
+    with pytest.raises(UserError, match=r"other\.jsonl exists already"):
+        await ran(replace(asked, output=str(tmp_path / "other.jsonl")))
+    assert (tmp_path / "other.jsonl").read_text() == "precious"
+    await ran(replace(asked, output=str(tmp_path / "third.jsonl")))
+    assert len(ids(tmp_path / "third.jsonl")) == 400
+
+
+@dataclass
+class Meddler(Watcher):
+    """Puts a file where results will go, while the lines are asked."""
+
+    place: Path = Path()
+
+    def looked(self, job: Any, progress: Any, engines: Any) -> None:
+        if job is not None and not self.place.exists():
+            self.place.write_text("precious")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.errors.jsonl"])
+async def test_a_file_that_appears_meanwhile_stays_and_so_do_the_answers(
+    name: str, sim: Sim, tmp_path: Path
+) -> None:
+    write_lines(tmp_path)
+    asked = wanted(tmp_path, sim)
+    with pytest.raises(UserError, match="exists already"):
+        await ran(asked, Meddler(place=tmp_path / name))
+    assert (tmp_path / name).read_text() == "precious"
+    before = sim.calls()["total"]
+    state = tmp_path / "out.jsonl.batchmill"
+    await ran(replace(asked, output=str(tmp_path / "other.jsonl"), state=state))
+    assert len(ids(tmp_path / "other.jsonl")) == 20
+    assert sim.calls()["total"] == before
+
+
+async def test_answers_of_a_run_without_a_place_for_its_state_are_not_lost_by_a_refusal(
+    sim: Sim, tmp_path: Path
+) -> None:
+    write_lines(tmp_path)
+    asked = wanted(tmp_path, sim, output="-", errors=str(tmp_path / "bad.jsonl"))
+    with pytest.raises(UserError, match="exists already") as refusal:
+        await ran(asked, Meddler(place=tmp_path / "bad.jsonl"))
+    before = sim.calls()["total"]
+    state = Path(str(refusal.value).rpartition("--state ")[2].rstrip("."))
+    await ran(wanted(tmp_path, sim, state=state))
+    assert len(ids(tmp_path / "out.jsonl")) == 20
+    assert sim.calls()["total"] == before
+    assert not state.exists()
+
+
 async def test_failed_lines_stand_beside_the_output(sim: Sim, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(
         chat_lines(4) + chat_lines(1, "!status:422").replace(b"line-0", b"bad")

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from batchmill.app.run.handing import HandedOut, Places, hand_out, hand_out_table
+from batchmill.app.run.claims import Claims, WouldReplace
+from batchmill.app.run.handing import Delivery, HandedOut, Places, hand_out, hand_out_table
 from batchmill.app.run.intake import Manner, asked, manner_of, take_in
 from batchmill.app.run.mill import Mill, any_seen, milling
 from batchmill.app.run.sources import Origin, check_readable
@@ -93,9 +94,11 @@ async def conduct(wanted: Wanted, watch: Watch, stop: asyncio.Event) -> Ended:
         try:
             run = Run(wanted, table, places, state, settings, ledger, blobs, watch, stop)
             ended = await run.to_its_end()
-        except UserError:
+        except UserError as error:
             if not await run.has_begun():
                 state.remove()
+            elif isinstance(error, WouldReplace):
+                raise error.kept_in(state.path) from error
             raise
         finally:
             await ledger.close_connections()
@@ -107,8 +110,7 @@ async def conduct(wanted: Wanted, watch: Watch, stop: asyncio.Event) -> Ended:
 def _check(wanted: Wanted, places: Places) -> None:
     """Raise `UserError` where the input cannot be read, or the results have no place."""
     check_readable(wanted.input)
-    if not wanted.force:
-        places.refuse_overwriting()
+    places.refuse_overwriting(Claims(None, wanted.force))
 
 
 def _table_of(wanted: Wanted, state: StateDir) -> TableJob | None:
@@ -150,9 +152,13 @@ class Run:
         """Whether there is a job to go on with."""
         return bool((await self.ledger.jobs(DEFAULT_TENANT, JobQuery(limit=1))).items)
 
+    @property
+    def _claims(self) -> Claims:
+        return Claims(self.state.path, self.wanted.force)
+
     async def _earlier(self) -> list[Job]:
         """The jobs of an earlier run with the same terms, the first one first. Raises `UserError`
-        where they differ."""
+        where they differ, or the results have no place."""
         found = await self.ledger.jobs(DEFAULT_TENANT, JobQuery(oldest_first=True))
         if not found.items:
             return []
@@ -162,6 +168,7 @@ class Run:
         terms.refuse_changes(Terms.of(self.wanted), self.state.path, accepted=accepted)
         origin = msgspec.json.decode(job.metadata[_ORIGIN], type=Origin)
         await asyncio.to_thread(origin.refuse_change, self.wanted.input, self.state.path)
+        self.places.refuse_overwriting(self._claims)
         done = job.total - job.left
         self.watch.said(f"going on where it was: {done:,} of {job.total:,} lines are done")
         return list(found.items)
@@ -277,10 +284,12 @@ class Run:
         ended = Ended(jobs[0], self.state, is_interrupted=False)
         if not (jobs[0].succeeded or jobs[0].failed):
             return ended
-        stores, spool = (self.ledger, self.blobs), self.state.path / "upload"
+        self.places.refuse_overwriting(self._claims)
+        stores = (self.ledger, self.blobs)
+        delivery = Delivery(self.state.path / "upload", self._claims)
         if self.table is None:
-            handed = await hand_out(jobs[0], self.places, *stores, spool)
+            handed = await hand_out(jobs[0], self.places, *stores, delivery)
         else:
             output = self.places.output
-            handed = await hand_out_table(self.table, jobs, output, stores, spool)
+            handed = await hand_out_table(self.table, jobs, output, stores, delivery)
         return replace(ended, handed=handed)

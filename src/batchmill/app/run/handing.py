@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from batchmill.app.run.claims import Claims
 from batchmill.app.run.puts import put
 from batchmill.app.run.results import lines, side
 from batchmill.app.run.tablejob import TableJob
@@ -18,7 +20,6 @@ from batchmill.app.run.targets import (
     Target,
     check_writable,
     file_of,
-    has_content,
     is_url,
     shown,
     target_of,
@@ -62,13 +63,10 @@ class Places:
             if wanted.input != STANDARD and _same(place, wanted.input):
                 raise UserError(f"{place} is the input; name another file for the results.")
 
-    def refuse_overwriting(self) -> None:
-        """Raise `UserError` where a file with something in it would be replaced."""
+    def refuse_overwriting(self, claims: Claims) -> None:
+        """Raise `WouldReplace` where a file of somebody else's would be replaced or removed."""
         for place in self.all:
-            if has_content(place):
-                raise UserError(
-                    f"{place} exists already; name another file, or replace it with --force."
-                )
+            claims.refuse_overwriting(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +81,72 @@ class HandedOut:
     """Whether bad answers of a table count as errors."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How results get to their places. `spool` is a file that may be written on the way to a URL;
+    files are refused and noted by `claims`."""
+
+    spool: Path
+    claims: Claims
+
+    async def target(self, place: str) -> Target:
+        """What takes the bytes for that place."""
+        if is_url(place):
+            return FileTarget(self.spool)
+        return await target_of(place, partial(self.claims.take, place))
+
+    async def send_off(self, place: str) -> None:
+        """All has been written: what lies in the spool goes to its URL."""
+        if is_url(place):
+            await asyncio.to_thread(put, place, self.spool)
+
+    async def deliver(self, place: str, chunks: AsyncIterator[bytes]) -> None:
+        """Write the chunks to their place, in a thread: a pipe's reader may take its time."""
+        await write_all(await self.target(place), chunks)
+        await self.send_off(place)
+
+    def remove(self, place: str) -> None:
+        """No line failed: the error file of an earlier run, that may be replaced, says
+        otherwise."""
+        self.claims.refuse_overwriting(place)
+        path = file_of(place)
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
 async def hand_out_table(
     table: TableJob,
     jobs: Sequence[Job],
     place: str,
     stores: tuple[Ledger, Blobs],
-    spool: Path,
+    delivery: Delivery,
 ) -> HandedOut:
     """Write the table with its answers."""
-    target = FileTarget(spool) if is_url(place) else await target_of(place)
-    tally = await table.hand_out(jobs, target, *stores)
-    if is_url(place):
-        await asyncio.to_thread(put, place, spool)
+    tally = await table.hand_out(jobs, await delivery.target(place), *stores)
+    await delivery.send_off(place)
     return HandedOut(shown(place), None, tally, table.has_errors(tally))
 
 
 async def hand_out(
-    job: Job, places: Places, ledger: Ledger, blobs: Blobs, spool: Path
+    job: Job, places: Places, ledger: Ledger, blobs: Blobs, delivery: Delivery
 ) -> HandedOut:
     """Write both sides of the results; a side that is empty leaves an empty output, or no error
-    file. `spool` is a file that may be written on the way to a URL."""
+    file."""
     if places.errors is None:
-        await _deliver(places.output, _joined(lines(job.id, ledger, blobs)), spool)
+        await delivery.deliver(places.output, _joined(lines(job.id, ledger, blobs)))
         return HandedOut(shown(places.output), None)
     if job.failed:
-        await _deliver(places.errors, side(job.id, Stream.ERR, ledger, blobs), spool)
+        await delivery.deliver(places.errors, side(job.id, Stream.ERR, ledger, blobs))
     else:
-        _remove(places.errors)
-    await _deliver(places.output, side(job.id, Stream.OUT, ledger, blobs), spool)
+        delivery.remove(places.errors)
+    await delivery.deliver(places.output, side(job.id, Stream.OUT, ledger, blobs))
     return HandedOut(shown(places.output), shown(places.errors) if job.failed else None)
 
 
 async def _joined(batches: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
     async for batch in batches:
         yield b"".join(batch)
-
-
-async def _deliver(place: str, chunks: AsyncIterator[bytes], spool: Path) -> None:
-    """Write the chunks to their place, in a thread: a pipe's reader may take its time."""
-    target = FileTarget(spool) if is_url(place) else await target_of(place)
-    await write_all(target, chunks)
-    if is_url(place):
-        await asyncio.to_thread(put, place, spool)
 
 
 async def write_all(target: Target, chunks: AsyncIterator[bytes]) -> None:
@@ -135,14 +157,6 @@ async def write_all(target: Target, chunks: AsyncIterator[bytes]) -> None:
         await asyncio.to_thread(target.finish)
     finally:
         target.abort()
-
-
-def _remove(place: str) -> None:
-    """No line failed: the error file of an earlier run, that may be replaced, says otherwise."""
-    path = file_of(place)
-    if path is not None:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
 
 
 def _same(one: str, other: str) -> bool:

@@ -17,7 +17,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from batchmill.app.datadir import ledger_path, locked, make_layout
-from batchmill.app.run.targets import file_of, is_url
+from batchmill.app.run.claims import NOTE, WouldReplace
+from batchmill.app.run.targets import file_of, is_url, partial_of
 from batchmill.app.run.wanted import Wanted
 from batchmill.errors import UserError
 
@@ -25,7 +26,15 @@ SUFFIX: Final = ".batchmill"
 _MARK: Final = "batchmill-run"
 """Says of a directory that it is a run's, so that none of a `serve` is ever thrown away."""
 _LOCK: Final = "serve.lock"
-_OURS: Final = ("blobs", "input", "upload", "ledger.sqlite-shm", "ledger.sqlite-wal")
+_OURS: Final = (
+    "blobs",
+    "input",
+    "upload",
+    "ledger.sqlite-shm",
+    "ledger.sqlite-wal",
+    NOTE,
+    partial_of(Path(NOTE)).name,
+)
 _UNMARKED: Final = frozenset({_LOCK, ".writable", "blobs"})
 """What a run that ended before it left its mark may have left; `blobs` is empty then."""
 _TRIES: Final = 3
@@ -69,9 +78,8 @@ def held(wanted: Wanted) -> Iterator[StateDir]:
     be made or is something else's, and `ConfigError` while another run has it."""
     beside = _beside(wanted.output) if wanted.state is None else wanted.state
     if beside is None:
-        with tempfile.TemporaryDirectory(prefix="batchmill-run-") as made:
-            make_layout(Path(made))
-            yield StateDir(Path(made), lasts=False)
+        with _passing() as state:
+            yield state
         return
     path = beside
     if path.exists() and not path.is_dir():
@@ -86,6 +94,23 @@ def held(wanted: Wanted) -> Iterator[StateDir]:
                 yield StateDir(path, lasts=True)
                 return
     raise UserError(f"{path} is being removed by another batchmill run; try again.")
+
+
+@contextmanager
+def _passing() -> Iterator[StateDir]:
+    """A directory that goes with the block, unless answers in it were refused their place."""
+    state = StateDir(Path(tempfile.mkdtemp(prefix="batchmill-run-")), lasts=False)
+    mark = state.path / _MARK
+    try:
+        make_layout(state.path)
+        yield state
+    except WouldReplace:
+        if state.is_begun:
+            mark.touch()
+        raise
+    finally:
+        if not mark.exists():
+            shutil.rmtree(state.path, ignore_errors=True)
 
 
 def _beside(output: str) -> Path | None:

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -94,21 +95,21 @@ def check_writable(place: str) -> None:
         )
     if not os.access(folder, os.W_OK):
         raise UserError(f"{place} cannot be written: {folder} is not writable.")
-    if len(os.fsencode(_partial_of(real).name)) > os.pathconf(folder, "PC_NAME_MAX"):
+    if len(os.fsencode(partial_of(real).name)) > os.pathconf(folder, "PC_NAME_MAX"):
         raise UserError(f"{place} cannot be written: its name is too long; choose a shorter one.")
 
 
-def _partial_of(path: Path) -> Path:
+def partial_of(path: Path) -> Path:
     """Where the file is written until it is whole."""
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
-async def target_of(place: str) -> Target:
+async def target_of(place: str, agree: Callable[[Path], None] | None = None) -> Target:
     """A target for the place, for a named pipe once somebody reads it; a URL is put by `puts.py`,
-    from a file."""
+    from a file. `agree` is for a file, as `FileTarget` says."""
     path = file_of(place)
     if path is not None:
-        return FileTarget(path)
+        return FileTarget(path, agree)
     if place == STANDARD:
         return StreamTarget(sys.stdout.buffer, place)
     while (stream := _read_by_somebody(Path(place))) is None:  # noqa: ASYNC110 - nothing tells
@@ -118,11 +119,13 @@ async def target_of(place: str) -> Target:
 
 class FileTarget:
     """A file beside the one that is wanted, renamed to it when all is durable. A link stays one:
-    what it leads to is replaced."""
+    what it leads to is replaced. `agree` is called with the whole file before the rename, and may
+    raise to prevent it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, agree: Callable[[Path], None] | None = None) -> None:
+        self._agree = agree
         self._path = Path(os.path.realpath(path))
-        self._partial = _partial_of(self._path)
+        self._partial = partial_of(self._path)
         self._file = _opened(self._partial, "wb")
         self._is_open = True
 
@@ -134,6 +137,8 @@ class FileTarget:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            if self._agree is not None:
+                self._agree(self._partial)
             self._partial.replace(self._path)
             self._is_open = False
             _sync_directory(self._path.parent)
