@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -147,24 +149,47 @@ def test_results_of_a_kept_run_are_written_again_unless_they_were_edited(
     assert (tmp_path / "out.jsonl").read_text().endswith("my note")
 
 
-def test_a_second_interrupt_leaves_at_once_while_standard_input_stays_open(
-    sim: Sim, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_ends_a_run_whose_standard_input_stays_open(
+    number: signal.Signals, sim: Sim, tmp_path: Path
 ) -> None:
-    command = ["-m", "batchmill", "run", "-i", "-", "-o", "-", "--engine", sim.url]
+    with begun(tmp_path, "-i", "-", "-o", "-", "--engine", sim.url) as (process, said):
+        assert b"cannot go on later" in said.readline()
+        assert b"taking the input in" in said.readline()
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        assert b"stopping" in said.readline()
+        assert b"Traceback" not in said.read()
+
+
+def test_a_second_interrupt_leaves_at_once(sim: Sim, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(chat_lines(1, "!fault:slow=60 {n}"))
+    before = sim.calls()["total"]
+    with begun(tmp_path, "-i", "in.jsonl", "-o", "x", "--engine", sim.url) as (process, said):
+        eventually(lambda: sim.calls()["total"] > before, 60, "the call")
+        process.send_signal(signal.SIGINT)
+        while b"stopping" not in said.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert b"left at once; the same command goes on" in said.read()
+
+
+@contextmanager
+def begun(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], BinaryIO]]:
+    """A run that is under way, with its standard input open, and what it says."""
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "batchmill", "run", *arguments],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"BATCHMILL_DRAIN_TIME": "60s"},
     )
+    assert process.stdin is not None
+    assert process.stderr is not None
     try:
-        assert process.stdin is not None
-        assert process.stderr is not None
         with process.stdin, process.stderr as said:
-            assert b"cannot go on later" in said.readline()
-            assert b"taking the input in" in said.readline()
-            process.send_signal(signal.SIGINT)
-            assert b"stopping" in said.readline()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
-            assert b"left at once; the same command goes on" in said.read()
+            yield process, cast(BinaryIO, said)
     finally:
         process.kill()
         process.wait()

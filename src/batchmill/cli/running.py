@@ -36,7 +36,7 @@ FAILED: Final = 1
 FAILED_LINES: Final = 3
 INTERRUPTED: Final = 130
 LEAVE_SECONDS: Final = 0.5
-"""What a second signal leaves for closing what is open; a read or write that blocks never ends."""
+"""What a stop leaves for closing what is open; a read or write that blocks never ends."""
 
 
 def begin(
@@ -71,6 +71,11 @@ def carried_out(wanted: Wanted, *, quiet: bool) -> int:
         return FAILED
     except asyncio.CancelledError:
         return INTERRUPTED
+    return _said(ended, quiet=quiet)
+
+
+def _said(ended: Ended, *, quiet: bool) -> int:
+    """The exit code, and what there is to say at the end."""
     code = exit_code(ended)
     if not quiet or code not in (DONE, FAILED_LINES):
         for line in closing_lines(ended, _command()):
@@ -83,7 +88,8 @@ def _command() -> str:
 
 
 async def _watched(wanted: Wanted, *, quiet: bool) -> Ended:
-    """Run it; the first signal stops it gently, the second at once, whatever a thread waits for."""
+    """Run it; the first signal stops it gently, the second at once. Whatever a thread still waits
+    for then, the input of a pipe that nobody writes to say, is left to itself."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -101,7 +107,10 @@ async def _watched(wanted: Wanted, *, quiet: bool) -> Ended:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     with ProgressBar(quiet=quiet, log_seconds=LOG_SECONDS) as bar:
-        return await conduct(wanted, Sights(bar, SystemClock(), quiet), stop)
+        ended = await conduct(wanted, Sights(bar, SystemClock(), quiet), stop)
+    if stop.is_set():
+        loop.call_later(LEAVE_SECONDS, lambda: os._exit(_said(ended, quiet=quiet)))
+    return ended
 
 
 def exit_code(ended: Ended) -> int:
