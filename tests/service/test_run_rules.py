@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,18 @@ def keeping(content: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
     tries: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
+        def knows(self) -> bool:
+            """Whether it may be answered: what is private needs u with the password p:w."""
+            basic = "Basic " + b64encode(b"u:p:w").decode()
+            if not self.path.startswith("/private") or self.headers["authorization"] == basic:
+                return True
+            self.send_response(401)
+            self.end_headers()
+            return False
+
         def do_GET(self) -> None:
+            if not self.knows():
+                return
             self.send_response(200)
             if self.path.startswith("/cut"):
                 self.send_header("Content-Length", str(len(content) + 100))
@@ -49,6 +61,8 @@ def keeping(content: bytes) -> Iterator[tuple[str, dict[str, bytes]]]:
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if not self.knows():
+                return
             tries.append(self.path)
             self.send_response(503 if len(tries) == 1 else 201)
             self.end_headers()
@@ -110,6 +124,18 @@ async def stopped_halfway(folder: Path, sim: Sim, **fields: Any) -> Wanted:
     assert ended.is_interrupted
     assert not (folder / "out.jsonl").exists()
     return asked
+
+
+async def test_a_user_and_a_password_of_a_url_are_sent_and_not_shown(
+    sim: Sim, tmp_path: Path
+) -> None:
+    with keeping(chat_lines(3)) as (url, kept):
+        private = url.replace("//", "//u:p%3Aw@") + "/private"
+        places = {"input": f"{private}/in", "output": f"{private}/out"}
+        ended = await ran(wanted(tmp_path, sim, state=tmp_path / "state", **places))
+    assert ended.handed is not None
+    assert "p%3Aw" not in ended.handed.output
+    assert len(kept["/private/out"].splitlines()) == 3
 
 
 async def test_a_stopped_run_goes_on_and_asks_nothing_twice(sim: Sim, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from batchmill.app.run.targets import shown
+from batchmill.app.run.targets import request_to, shown
 from batchmill.errors import UserError
 
 TRIES: Final = 5
@@ -40,6 +40,6 @@ def _put_once(url: str, path: Path) -> None:
     with path.open("rb") as body:
         length = str(path.stat().st_size)
         headers = {"Content-Length": length, "Content-Type": "application/jsonl"}
-        request = urllib.request.Request(url, body, headers, method="PUT")  # noqa: S310 - http(s)
+        request = request_to(url, body, headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
             return

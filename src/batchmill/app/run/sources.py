@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, cast
 
 import msgspec
 
-from batchmill.app.run.targets import PACKED, is_url, shown
+from batchmill.app.run.targets import PACKED, is_url, request_to, shown
 from batchmill.app.run.wanted import STANDARD
 from batchmill.errors import UserError
 
@@ -146,7 +146,8 @@ def _opened(place: str) -> Iterator[BinaryIO]:
 def _raw(place: str) -> BinaryIO:
     if not is_url(place):
         return Path(place).open("rb")
-    return cast("BinaryIO", urllib.request.urlopen(place, timeout=CONNECT_SECONDS))  # noqa: S310 - http(s), by is_url
+    request = request_to(place)
+    return cast("BinaryIO", urllib.request.urlopen(request, timeout=CONNECT_SECONDS))  # noqa: S310 - http(s), by is_url
 
 
 def _unreadable(place: str, error: Exception) -> UserError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from batchmill.app.run.wanted import STANDARD
 from batchmill.errors import UserError
@@ -51,6 +53,22 @@ def shown(place: str) -> str:
         message = "A URL for input or output cannot be used: its host or port cannot be one."
         raise UserError(message) from error
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def request_to(
+    url: str, body: BinaryIO | None = None, headers: Mapping[str, str] | None = None
+) -> urllib.request.Request:
+    """A GET, or with a body a PUT. A user and password of the URL go in a header, to this server
+    and no other that it redirects to."""
+    parts = urlsplit(url)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    method = "GET" if body is None else "PUT"
+    request = urllib.request.Request(bare, body, dict(headers or {}), method=method)  # noqa: S310 - http(s)
+    if "@" in parts.netloc:
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        basic = base64.b64encode(pair.encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {basic}")
+    return request
 
 
 def file_of(place: str) -> Path | None:
