@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 
+import pytest
+
 from batchmill.calls import Broken, Overloaded, Refused, Reply, Unreachable
 from batchmill.core.work import OpenShard
 from batchmill.model import JobState, Stream
@@ -31,18 +33,25 @@ async def test_a_line_the_engine_refuses_stands_in_the_error_file(mill: Mill) ->
     assert (job.state, job.succeeded, job.failed) == (JobState.COMPLETED, 8, 1)
 
 
-async def test_what_is_no_answer_holds_no_bytes_while_its_line_waits(mill: Mill) -> None:
-    async def faulty(_: str) -> Reply:
-        return Refused(500, b"x" * 1000, "no", held_bytes=1000)
-
-    async def unreadable(_: str) -> Reply:
-        return Broken("not_json", "no", 200, b"y" * 1000, 1000)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Refused(500, b"x" * 1000, "no", held_bytes=1000),
+        Broken("not_json", "no", 200, b"y" * 1000, 1000),
+    ],
+    ids=["fault", "no JSON"],
+)
+async def test_what_is_no_answer_holds_no_bytes_while_its_line_waits(
+    mill: Mill, reply: Reply
+) -> None:
+    async def once(_: str) -> Reply:
+        return reply
 
     held = Held()
-    engine = Engine(InTurn(faulty, unreadable, held))
+    engine = Engine(InTurn(once, held))
     running = await mill.start(engine, concurrency=1)
     job = await mill.job(1)
-    await engine.got(3)
+    await engine.got(2)
     assert running.held_bytes == 0
     held.let_go()
     assert (await mill.ended(job)).succeeded == 1
